@@ -1,0 +1,1 @@
+//! Sources, readers, splits, feature pipelines, the data ledger, batches. No tensors.

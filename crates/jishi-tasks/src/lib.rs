@@ -1,0 +1,1 @@
+//! What a task is: example, batch, loss, metrics, prediction.
