@@ -1,1 +1,12 @@
 //! The one training loop: steps, optimisers, schedules, checkpoints, exact resume.
+
+pub mod error;
+pub mod optimizer;
+pub mod output;
+pub mod schedule;
+pub mod trainer;
+pub mod update;
+
+pub use error::TrainError;
+pub use output::{Event, Outputs, Record};
+pub use trainer::{Ended, Plan, Trainer};

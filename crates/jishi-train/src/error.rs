@@ -1,0 +1,58 @@
+//! What can go wrong while training.
+
+use jishi_data::DataError;
+use jishi_models::ModelError;
+use jishi_recipe::Problems;
+use jishi_runs::RunError;
+
+/// An error of a training job.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Bad input: the recipe, the data or a package.
+    #[error(transparent)]
+    Bad(#[from] Problems),
+    /// Reading or preparing data failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Building or loading a model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Writing or reading a run failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The loss is NaN or infinite.
+    #[error("the loss became {loss} at step {step}; {}", kept(.last_good))]
+    NonFinite {
+        /// The step whose loss it was, from 1.
+        step: usize,
+        /// The loss.
+        loss: f64,
+        /// Step of the last good checkpoint, if there is one.
+        last_good: Option<u64>,
+    },
+    /// A prediction is NaN or infinite.
+    #[error("the model predicts {found} for row {row} of the {split} split")]
+    NonFinitePrediction {
+        /// The prediction.
+        found: f64,
+        /// Row in the split, from 0.
+        row: usize,
+        /// Which split.
+        split: &'static str,
+    },
+    /// A checkpoint does not fit the run.
+    #[error("checkpoint of step {step} does not fit this recipe: {reason}")]
+    Checkpoint {
+        /// Step of the checkpoint.
+        step: u64,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+fn kept(last_good: &Option<u64>) -> String {
+    match last_good {
+        Some(step) => format!("the last good checkpoint, of step {step}, is kept"),
+        None => "no checkpoint had been written yet".to_owned(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a run writes to while it trains: metric log, TensorBoard, checkpoints, and whoever watches.
+
+use std::collections::BTreeMap;
+
+use jishi_runs::{Checkpoints, EventWriter, MetricLog, RunError};
+use jishi_tasks::{Evaluation, SplitName};
+
+use crate::trainer::{CheckpointFile, Step};
+
+/// One line of the metric log.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Epochs done, as a fraction.
+    pub epoch: f64,
+    /// Split that was measured.
+    pub split: SplitName,
+    /// Mean loss; for training since the last line.
+    pub loss: f64,
+    /// Learning rate of the last update.
+    pub learning_rate: Option<f64>,
+    /// Global norm of the last gradient.
+    pub gradient_norm: Option<f64>,
+    /// Metrics of the task.
+    pub metrics: &'a BTreeMap<String, f64>,
+}
+
+/// What happens while a run trains, for whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// An optimiser step is done.
+    Step {
+        /// Optimiser steps done.
+        step: usize,
+        /// Epochs done, as a fraction.
+        epoch: f64,
+        /// What the step measured.
+        measured: Step,
+    },
+    /// The validation split was evaluated, or would have been if there were one.
+    Validation {
+        /// Optimiser steps done.
+        step: usize,
+        /// Epochs done, as a fraction.
+        epoch: f64,
+        /// Mean training loss since the last validation.
+        train_loss: f64,
+        /// The evaluation; `None` without a validation split.
+        evaluation: Option<&'a Evaluation>,
+        /// Whether it is the best so far.
+        best: bool,
+    },
+    /// A checkpoint was written.
+    Checkpoint {
+        /// Optimiser steps done.
+        step: u64,
+    },
+}
+
+/// Outputs of a run. Each part is optional: a fold or a check writes nothing.
+pub struct Outputs<'a> {
+    /// The metric log.
+    pub log: Option<MetricLog>,
+    /// TensorBoard's event file.
+    pub tensorboard: Option<EventWriter>,
+    /// The folder of checkpoints.
+    pub checkpoints: Option<Checkpoints>,
+    /// Step of the last checkpoint that was written or restored.
+    pub last_checkpoint: Option<u64>,
+    /// Who watches.
+    pub observer: &'a mut dyn FnMut(&Event<'_>),
+}
+
+impl<'a> Outputs<'a> {
+    /// Outputs that write nothing.
+    pub fn none(observer: &'a mut dyn FnMut(&Event<'_>)) -> Self {
+        Self { log: None, tensorboard: None, checkpoints: None, last_checkpoint: None, observer }
+    }
+
+    pub(crate) fn observe(&mut self, event: &Event<'_>) {
+        (self.observer)(event);
+    }
+
+    pub(crate) fn record(&mut self, record: &Record<'_>) -> Result<(), RunError> {
+        let split = record.split.name();
+        let optional = [("learning_rate", record.learning_rate), ("gradient_norm", record.gradient_norm)];
+        let values = || {
+            std::iter::once(("loss", record.loss))
+                .chain(optional.iter().filter_map(|(k, v)| v.map(|v| (*k, v))))
+                .chain(record.metrics.iter().map(|(k, v)| (k.as_str(), *v)))
+        };
+        if let Some(log) = &mut self.log {
+            log.append(record.step as u64, record.epoch, split, values())?;
+        }
+        if let Some(events) = &mut self.tensorboard {
+            for (name, value) in values() {
+                events.scalar(&format!("{name}/{split}"), value as f32, record.step as u64)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes the logs to disk and returns the length of the metric log in bytes.
+    pub(crate) fn sync(&mut self) -> Result<u64, RunError> {
+        if let Some(events) = &mut self.tensorboard {
+            events.flush()?;
+        }
+        match &mut self.log {
+            Some(log) => {
+                log.flush()?;
+                Ok(log.byte_offset())
+            }
+            None => Ok(0),
+        }
+    }
+
+    pub(crate) fn checkpoint(&mut self, step: u64, files: &[CheckpointFile]) -> Result<(), RunError> {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (*n, b.as_slice())).collect();
+            checkpoints.save(step, &files)?;
+            self.last_checkpoint = Some(step);
+            (self.observer)(&Event::Checkpoint { step });
+        }
+        Ok(())
+    }
+}
