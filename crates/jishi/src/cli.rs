@@ -1,0 +1,254 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Train, check, package and use foundation models, from a short recipe.
+#[derive(Debug, Parser)]
+#[command(name = "jishi", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print one JSON document on stdout; everything else goes to stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a recipe: prepare data, train, evaluate, package.
+    Train(TrainArgs),
+    /// Find every problem of a recipe before training; estimate memory, disk and time.
+    Check(CheckArgs),
+    /// Evaluate a run on its own held-out data or on a file.
+    Evaluate(EvaluateArgs),
+    /// Predict the rows of a file.
+    Predict(PredictArgs),
+    /// List, show, compare and remove runs.
+    Runs {
+        /// What to do; `list` if left out.
+        #[command(subcommand)]
+        command: Option<RunsCommand>,
+        /// Folder that holds the runs.
+        #[arg(long, global = true, default_value = "runs", value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Draw the curves of one or more runs.
+    Plot(PlotArgs),
+    /// Data: built-in sets, and what a file holds.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Recipes: built-in ones, a new one for a file, the JSON schema.
+    #[command(subcommand)]
+    Recipe(RecipeCommand),
+    /// Train a recipe straight and interrupted, and name the first tensor that differs.
+    VerifyResume(VerifyArgs),
+    /// Run Jishi's own workloads and print figures as JSON.
+    Bench(BenchArgs),
+}
+
+/// A recipe and what overrides it.
+#[derive(Debug, Args)]
+pub struct RecipeArgs {
+    /// Path of a recipe, or the name of a built-in one.
+    pub recipe: String,
+    /// Override a key: `--set train.epochs=5`. Repeatable; an empty value removes the key.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Seed of weights, shuffling and dropout; short for `--set train.seed=N`.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Cross-validate: each of N folds is the test set once; short for `--set data.split.folds=N`.
+    #[arg(long, value_name = "N")]
+    pub folds: Option<usize>,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceName {
+    /// The CPU.
+    Cpu,
+    /// A GPU.
+    Gpu,
+    /// The fastest that this build can use.
+    Auto,
+}
+
+/// Arguments of `jishi train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on with the last run of this recipe, exactly where it stopped.
+    #[arg(long)]
+    pub resume: bool,
+    /// Where to compute.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// Show live curves in the terminal.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Arguments of `jishi check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Folder that would hold the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `jishi evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Name of a run (or the start of one) under `runs`, or a folder.
+    pub run: String,
+    /// Evaluate this file instead of the run's own data.
+    #[arg(long, value_name = "PATH", conflicts_with = "split")]
+    pub data: Option<PathBuf>,
+    /// Which of the run's splits.
+    #[arg(long, value_enum, default_value = "test")]
+    pub split: HeldOut,
+    /// Allow columns that the model does not know.
+    #[arg(long)]
+    pub ignore_extra: bool,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// A split that was held out from training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HeldOut {
+    /// The validation split.
+    Validation,
+    /// The test split.
+    Test,
+}
+
+/// Arguments of `jishi predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Name of a run (or the start of one) under `runs`, or a folder.
+    pub run: String,
+    /// CSV, TSV, JSONL or Parquet, plain or `.gz`/`.zst`.
+    #[arg(long, value_name = "PATH")]
+    pub input: PathBuf,
+    /// Where to write: `.csv`, `.jsonl` or `.parquet`. Default: CSV on stdout.
+    #[arg(long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Allow columns that the model does not know.
+    #[arg(long)]
+    pub ignore_extra: bool,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// What `jishi runs` does.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// All runs, the newest first.
+    List,
+    /// One run: recipe, data, metrics, files.
+    Show {
+        /// The run.
+        run: String,
+    },
+    /// Metrics and differing recipe keys side by side.
+    Compare {
+        /// Two or more runs.
+        #[arg(required = true, num_args = 2..)]
+        runs: Vec<String>,
+    },
+    /// Delete a run's folder.
+    Remove {
+        /// The run.
+        run: String,
+    },
+}
+
+/// Arguments of `jishi plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Runs, overlaid.
+    #[arg(required = true)]
+    pub runs: Vec<String>,
+    /// The picture: `.svg` or `.png`.
+    #[arg(long, short, value_name = "PATH", default_value = "curves.svg")]
+    pub output: PathBuf,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// What `jishi data` does.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Built-in data sets, with their licences.
+    List,
+    /// Types, ranges, missing shares, suspicious columns and duplicates of a file.
+    Inspect {
+        /// A path, a glob, or `builtin:NAME`.
+        source: String,
+        /// The column to predict, to look for leaks.
+        #[arg(long)]
+        target: Option<String>,
+    },
+}
+
+/// What `jishi recipe` does.
+#[derive(Debug, Subcommand)]
+pub enum RecipeCommand {
+    /// Built-in recipes.
+    List,
+    /// The text of a built-in recipe.
+    Show {
+        /// Name of the recipe.
+        name: String,
+    },
+    /// A recipe for a file of your own.
+    New {
+        /// CSV, TSV, JSONL or Parquet.
+        #[arg(long, value_name = "PATH")]
+        data: String,
+        /// The column to predict.
+        #[arg(long)]
+        target: String,
+        /// Where to write it. Default: stdout.
+        #[arg(long, short, value_name = "PATH")]
+        output: Option<PathBuf>,
+    },
+    /// JSON schema of recipes, for editors.
+    Schema,
+    /// The reference page of recipes, as Markdown.
+    Reference,
+}
+
+/// Arguments of `jishi verify-resume`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Steps to train; enough to cross an epoch and a validation.
+    #[arg(long, default_value_t = 200)]
+    pub steps: usize,
+}
+
+/// Arguments of `jishi bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Workloads; all if left out.
+    pub names: Vec<String>,
+}

@@ -1,0 +1,57 @@
+//! One file a command.
+
+pub mod bench;
+pub mod check;
+pub mod data;
+pub mod evaluate;
+pub mod plot;
+pub mod predict;
+pub mod recipe;
+pub mod runs;
+pub mod train;
+pub mod verify_resume;
+
+use std::path::{Path, PathBuf};
+
+use jishi_recipe::{Origin, Parsed, Problem};
+
+use crate::cli::RecipeArgs;
+use crate::error::CliError;
+
+/// A recipe as the user named it, and the folder that its relative paths start from.
+pub struct Loaded {
+    /// The recipe and where every value came from.
+    pub parsed: Parsed,
+    /// Folder that relative paths start from.
+    pub base: PathBuf,
+}
+
+/// Finds and parses a recipe: a path, or the name of a built-in one.
+pub fn load(args: &RecipeArgs) -> Result<Loaded, CliError> {
+    let mut sets = args.sets.clone();
+    sets.extend(args.seed.map(|seed| format!("train.seed={seed}")));
+    if let Some(folds) = args.folds {
+        sets.push("data.split.test=".to_owned());
+        sets.push(format!("data.split.folds={folds}"));
+    }
+    let path = Path::new(&args.recipe);
+    if path.is_file() {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            CliError::bad(Problem::new(format!("expected a recipe in UTF-8: {e}")).file(path))
+        })?;
+        let base = path.parent().unwrap_or(Path::new("")).to_owned();
+        let parsed = jishi_recipe::parse(&text, &Origin::File(path.to_owned()), &sets)?;
+        return Ok(Loaded { parsed, base });
+    }
+    let Some(builtin) = jishi_recipe::builtin::get(&args.recipe) else {
+        let names: Vec<_> = jishi_recipe::builtin::builtins().iter().map(|b| b.name).collect();
+        return Err(CliError::bad(
+            Problem::new(format!("no file and no built-in recipe is called `{}`", args.recipe)).help(format!(
+                "built-in recipes: {}; `jishi recipe new --data FILE --target COLUMN` makes one for your own data",
+                names.join(", ")
+            )),
+        ));
+    };
+    let parsed = jishi_recipe::parse(builtin.text, &Origin::Builtin(builtin.name.to_owned()), &sets)?;
+    Ok(Loaded { parsed, base: PathBuf::new() })
+}
