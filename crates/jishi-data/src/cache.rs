@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
-use arrow_ipc::convert::fb_to_schema;
+use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_ipc::writer::FileWriter;
 use arrow_ipc::{Block, root_as_footer};
@@ -149,7 +149,7 @@ fn open(writer: FileWriter<BufWriter<File>>, bytes: u64) -> Result<DiskStore, Ar
     let footer = root_as_footer(&footer).map_err(|e| bad(&e))?;
     let schema = footer.schema().ok_or_else(|| bad(&"the footer holds no schema"))?;
     // Zero-copy arrays need 64-bit values at multiples of 8; the writer pads every block to 64 bytes.
-    let decoder = FileDecoder::new(Arc::new(fb_to_schema(schema)), footer.version()).with_require_alignment(true);
+    let decoder = FileDecoder::new(Arc::new(try_fb_to_schema(schema)?), footer.version()).with_require_alignment(true);
     let blocks = footer.recordBatches().ok_or_else(|| bad(&"the footer lists no batches"))?.iter().copied().collect();
     Ok(DiskStore { file, blocks, decoder: Decoder(decoder), bytes })
 }
