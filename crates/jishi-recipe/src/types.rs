@@ -236,9 +236,9 @@ pub enum Scaling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Split {
-    /// Share of all rows held out for validation.
+    /// Share of all rows held out for validation; 0 trains without one.
     pub validation: f64,
-    /// Share of all rows held out for the test.
+    /// Share of all rows held out for the test; 0 tests nothing. Has no place beside `folds`.
     pub test: f64,
     /// Number of folds of a cross-validation, in place of `test`: each fold is the test set once.
     pub folds: Option<usize>,
@@ -462,7 +462,7 @@ pub struct Train {
     pub optimizer: Optimizer,
     /// Learning-rate schedule.
     pub schedule: Schedule,
-    /// Passes over the training split.
+    /// Passes over the training split. Default: 100, unless `steps` is given.
     pub epochs: Option<usize>,
     /// Optimiser steps, in place of `epochs`.
     pub steps: Option<usize>,
@@ -877,13 +877,28 @@ impl Default for Optimizer {
 
 impl Default for Sgd {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, decay_all: false }
+        Self {
+            learning_rate: 1e-3,
+            momentum: 0.0,
+            dampening: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+            decay_all: false,
+        }
     }
 }
 
 impl Default for Rmsprop {
     fn default() -> Self {
-        Self { learning_rate: 1e-2, alpha: 0.99, eps: 1e-8, momentum: 0.0, centered: false, weight_decay: 0.0, decay_all: false }
+        Self {
+            learning_rate: 1e-2,
+            alpha: 0.99,
+            eps: 1e-8,
+            momentum: 0.0,
+            centered: false,
+            weight_decay: 0.0,
+            decay_all: false,
+        }
     }
 }
 

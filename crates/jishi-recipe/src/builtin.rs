@@ -1,0 +1,76 @@
+//! The recipes that come with the program.
+
+use crate::suggest::nearest;
+
+/// A recipe that comes with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Builtin {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+    /// What it does, in a line.
+    pub description: &'static str,
+}
+
+const BUILTINS: &[Builtin] = &[
+    Builtin {
+        name: "house-prices",
+        text: include_str!("../recipes/house-prices.toml"),
+        description: "Predict what a house in Ames, Iowa, sold for, with a small neural network.",
+    },
+    Builtin {
+        name: "house-prices-linear",
+        text: include_str!("../recipes/house-prices-linear.toml"),
+        description: "Predict what a house in Ames, Iowa, sold for, with one dense unit: a linear regression.",
+    },
+    Builtin {
+        name: "breast-cancer",
+        text: include_str!("../recipes/breast-cancer.toml"),
+        description: "Tell malignant from benign tumours by 30 measurements of cell nuclei.",
+    },
+];
+
+/// Every built-in recipe.
+#[must_use]
+pub fn builtins() -> &'static [Builtin] {
+    BUILTINS
+}
+
+/// A built-in recipe by its name.
+#[must_use]
+pub fn get(name: &str) -> Option<&'static Builtin> {
+    BUILTINS.iter().find(|b| b.name == name)
+}
+
+/// The name of a built-in recipe that may have been meant.
+#[must_use]
+pub fn nearest_name(name: &str) -> Option<&'static str> {
+    nearest(name, BUILTINS.iter().map(|b| b.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Origin, parse};
+
+    #[test]
+    fn every_builtin_parses_and_describes_itself() {
+        for builtin in builtins() {
+            let parsed = parse(builtin.text, &Origin::Builtin(builtin.name.into()), &[]).unwrap();
+            assert_eq!(parsed.recipe.name, builtin.name);
+            assert_eq!(parsed.recipe.description.as_deref(), Some(builtin.description));
+            assert!(parsed.provenance.iter().any(|p| p.from == "built-in recipe"));
+            assert!(!parsed.provenance.iter().any(|p| p.from.starts_with("recipe line")));
+        }
+    }
+
+    #[test]
+    fn names_are_found_and_suggested() {
+        assert_eq!(get("breast-cancer").unwrap().name, "breast-cancer");
+        assert_eq!(get("breast"), None);
+        assert_eq!(nearest_name("house-price"), Some("house-prices"));
+        assert_eq!(nearest_name("house_prices_linear"), Some("house-prices-linear"));
+        assert_eq!(nearest_name("mnist"), None);
+    }
+}

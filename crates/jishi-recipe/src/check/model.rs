@@ -1,0 +1,85 @@
+//! Checks of `[model]`.
+
+use super::Checker;
+use crate::types::{CategoryEncoding, FtTransformerModel, Init, MlpModel, Model, Norm, NumberEmbedding};
+
+impl Checker<'_> {
+    pub(super) fn model(&mut self) {
+        let init = match &self.recipe.model {
+            Model::Linear(_) => return,
+            Model::Mlp(mlp) => {
+                self.mlp(mlp);
+                mlp.init
+            }
+            Model::FtTransformer(ft) => {
+                self.ft_transformer(ft);
+                ft.init
+            }
+        };
+        if init == Init::Zeros {
+            let message =
+                "init = \"zeros\" is for the linear model alone: every unit of a layer would stay the same";
+            self.fault(&["model.init", "model.family"], message, "for example: init = \"torch\"");
+        }
+    }
+
+    fn mlp(&mut self, mlp: &MlpModel) {
+        let hidden = &["model.hidden", "model.family"];
+        if mlp.hidden.is_empty() {
+            let help = "for example hidden = [64, 64]; a model without hidden layers is family = \"linear\"";
+            self.fault(hidden, "`model.hidden` is empty: expected the width of at least one layer", help);
+        } else if let Some(i) = mlp.hidden.iter().position(|w| *w == 0) {
+            let message = format!("`model.hidden`: layer {} has no units: expected at least 1", i + 1);
+            self.fault(hidden, message, "for example: hidden = [64, 64]");
+        }
+        self.share("model.dropout", mlp.dropout);
+        self.at_least("model.members", mlp.members, 1);
+        let numbers = &mlp.numbers;
+        match numbers.embedding {
+            NumberEmbedding::None => {}
+            NumberEmbedding::PiecewiseLinear => self.at_least("model.numbers.bins", numbers.bins, 2),
+            NumberEmbedding::Periodic => {
+                self.at_least("model.numbers.width", numbers.width, 1);
+                self.at_least("model.numbers.frequencies", numbers.frequencies, 1);
+                self.positive("model.numbers.sigma", numbers.sigma);
+            }
+        }
+        if mlp.categories.encoding == CategoryEncoding::Embedding {
+            self.at_least("model.categories.width", mlp.categories.width, 1);
+        }
+        let train = &self.recipe.train;
+        let part = train.batch / train.accumulate.max(1);
+        if mlp.norm == Norm::Batch && part == 1 {
+            let about = &["train.batch", "train.accumulate", "model.norm"];
+            let message = "norm = \"batch\" can't normalise a batch of one example";
+            self.fault(
+                about,
+                message,
+                "make `train.batch` larger (or `accumulate` smaller), or write norm = \"layer\"",
+            );
+        }
+    }
+
+    fn ft_transformer(&mut self, ft: &FtTransformerModel) {
+        self.at_least("model.layers", ft.layers, 1);
+        self.at_least("model.width", ft.width, 1);
+        self.at_least("model.heads", ft.heads, 1);
+        if ft.heads > 0 && ft.width > 0 && !ft.width.is_multiple_of(ft.heads) {
+            let message = format!("`model.heads` ({}) must divide `model.width` ({})", ft.heads, ft.width);
+            let near = (ft.width / ft.heads).max(1) * ft.heads;
+            let help = format!("for example: width = {near} with {} heads", ft.heads);
+            self.fault(&["model.heads", "model.width"], message, help);
+        }
+        self.positive("model.feed_forward", ft.feed_forward);
+        if ft.feed_forward > 0.0 && ft.width > 0 && ft.feed_forward * (ft.width as f64) < 1.0 {
+            let message = format!(
+                "`model.feed_forward` ({}) times `model.width` ({}) leaves no unit",
+                ft.feed_forward, ft.width
+            );
+            self.fault(&["model.feed_forward", "model.width"], message, "make one of them larger");
+        }
+        self.share("model.attention_dropout", ft.attention_dropout);
+        self.share("model.dropout", ft.dropout);
+        self.share("model.residual_dropout", ft.residual_dropout);
+    }
+}
