@@ -1,1 +1,11 @@
 //! What a task is: example, batch, loss, metrics, prediction.
+
+pub mod losses;
+pub mod metrics;
+pub mod registry;
+pub mod table;
+pub mod task;
+
+pub use registry::{TASKS, TaskInfo};
+pub use table::{Predictions, TableHead, TableTask};
+pub use task::{Direction, Evaluation, SplitName, Task, TaskError};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jishi_runs::{Checkpoints, EventWriter, MetricLog, RunError};
 use jishi_tasks::{Evaluation, SplitName};
 
-use crate::trainer::{CheckpointFile, Step};
+use crate::trainer::{CheckpointFile, Plan, Step};
 
 /// One line of the metric log.
 #[derive(Debug)]
@@ -58,6 +58,28 @@ pub enum Event<'a> {
     },
 }
 
+/// Who watches a run: a progress bar, live curves, or nobody.
+pub trait Observer {
+    /// A run begins, or a fold of it.
+    fn begin(&mut self, title: &str, plan: Plan, metric: &'static str);
+    /// Something happened.
+    fn event(&mut self, event: &Event<'_>);
+    /// Training is over; what follows is evaluation.
+    fn end(&mut self);
+    /// A line for the user.
+    fn say(&mut self, line: &str);
+}
+
+/// Nobody watches.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn begin(&mut self, _: &str, _: Plan, _: &'static str) {}
+    fn event(&mut self, _: &Event<'_>) {}
+    fn end(&mut self) {}
+    fn say(&mut self, _: &str) {}
+}
+
 /// Outputs of a run. Each part is optional: a fold or a check writes nothing.
 pub struct Outputs<'a> {
     /// The metric log.
@@ -69,34 +91,34 @@ pub struct Outputs<'a> {
     /// Step of the last checkpoint that was written or restored.
     pub last_checkpoint: Option<u64>,
     /// Who watches.
-    pub observer: &'a mut dyn FnMut(&Event<'_>),
+    pub observer: &'a mut dyn Observer,
 }
 
 impl<'a> Outputs<'a> {
     /// Outputs that write nothing.
-    pub fn none(observer: &'a mut dyn FnMut(&Event<'_>)) -> Self {
+    pub fn none(observer: &'a mut dyn Observer) -> Self {
         Self { log: None, tensorboard: None, checkpoints: None, last_checkpoint: None, observer }
     }
 
     pub(crate) fn observe(&mut self, event: &Event<'_>) {
-        (self.observer)(event);
+        self.observer.event(event);
     }
 
     pub(crate) fn record(&mut self, record: &Record<'_>) -> Result<(), RunError> {
         let split = record.split.name();
-        let optional = [("learning_rate", record.learning_rate), ("gradient_norm", record.gradient_norm)];
-        let values = || {
-            std::iter::once(("loss", record.loss))
-                .chain(optional.iter().filter_map(|(k, v)| v.map(|v| (*k, v))))
-                .chain(record.metrics.iter().map(|(k, v)| (k.as_str(), *v)))
-        };
+        let mut values = vec![("loss", record.loss)];
+        values.extend(record.learning_rate.map(|v| ("learning_rate", v)));
+        values.extend(record.gradient_norm.map(|v| ("gradient_norm", v)));
+        values.extend(record.metrics.iter().map(|(name, value)| (name.as_str(), *value)));
+        let step = record.step as u64;
         if let Some(log) = &mut self.log {
-            log.append(record.step as u64, record.epoch, split, values())?;
+            log.record(step, record.epoch, split, &values)?;
         }
         if let Some(events) = &mut self.tensorboard {
-            for (name, value) in values() {
-                events.scalar(&format!("{name}/{split}"), value as f32, record.step as u64)?;
-            }
+            let tags: Vec<String> = values.iter().map(|(name, _)| format!("{name}/{split}")).collect();
+            let scalars: Vec<(&str, f64)> =
+                tags.iter().zip(&values).map(|(tag, (_, value))| (tag.as_str(), *value)).collect();
+            events.scalars(step, &scalars)?;
         }
         Ok(())
     }
@@ -108,7 +130,7 @@ impl<'a> Outputs<'a> {
         }
         match &mut self.log {
             Some(log) => {
-                log.flush()?;
+                log.sync()?;
                 Ok(log.byte_offset())
             }
             None => Ok(0),
@@ -120,7 +142,7 @@ impl<'a> Outputs<'a> {
             let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (*n, b.as_slice())).collect();
             checkpoints.save(step, &files)?;
             self.last_checkpoint = Some(step);
-            (self.observer)(&Event::Checkpoint { step });
+            self.observer.event(&Event::Checkpoint { step });
         }
         Ok(())
     }

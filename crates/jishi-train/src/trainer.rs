@@ -6,6 +6,7 @@
 //! functions of the seed and the step.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -123,7 +124,7 @@ pub type CheckpointFile = (&'static str, Vec<u8>);
 
 /// A training run in memory.
 pub struct Trainer<'a, T: Task> {
-    task: &'a mut T,
+    task: &'a T,
     config: &'a Train,
     plan: Plan,
     /// `None` only while an update has it.
@@ -138,7 +139,7 @@ pub struct Trainer<'a, T: Task> {
 
 impl<'a, T: Task> Trainer<'a, T> {
     /// A run at its start.
-    pub fn new(task: &'a mut T, config: &'a Train, model: T::Model) -> Self {
+    pub fn new(task: &'a T, config: &'a Train, model: T::Model) -> Self {
         let plan = Plan::new(config, task.train_rows());
         let weights = trainable(&model);
         let average =
@@ -199,10 +200,16 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.task
     }
 
-    /// The weights as they are now, with buffers.
+    /// Trainable numbers of the model.
     #[must_use]
-    pub fn weights(&self) -> Vec<NamedTensor> {
-        export_weights(self.model())
+    pub fn parameters(&self) -> usize {
+        self.optimizer.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum()
+    }
+
+    /// Step of the weights that [`Trainer::result`] gives, where early stopping chose them.
+    #[must_use]
+    pub fn best_step(&self) -> Option<usize> {
+        self.best_weights.as_ref().and(self.progress.best.as_ref()).map(|b| b.step)
     }
 
     /// The model that the run gives: the best weights under early stopping, else the averaged ones, else the last.
@@ -257,8 +264,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let mut scale = 1.0 / weight;
         let gradient_norm = self.config.clip.map(|limit| {
             let norm = update::global_norm(&gradients) * scale;
-            // PyTorch's clip_grad_norm_ adds 1e-6 to the norm and never scales up.
-            scale *= (limit / (norm + 1e-6)).min(1.0);
+            scale *= update::clip_factor(norm, limit);
             norm
         });
         let factor = self.schedule.factor(self.progress.step);
@@ -309,10 +315,24 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// # Errors
     /// A loss or prediction that is not finite; a log or checkpoint that can't be written.
     pub fn run(&mut self, outputs: &mut Outputs<'_>, stop: &AtomicBool) -> Result<Ended, TrainError> {
+        self.run_to(self.plan.total_steps, outputs, stop)
+    }
+
+    /// As [`Trainer::run`], but at most to step `until`: what a run does up to there does not depend on it.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`].
+    pub fn run_to(
+        &mut self,
+        until: usize,
+        outputs: &mut Outputs<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Ended, TrainError> {
+        let until = until.min(self.plan.total_steps);
         let mut last_checkpoint = (Instant::now(), self.progress.step);
         let validates = self.task.rows(SplitName::Validation) > 0;
         let every = self.config.validate_every.unwrap_or(self.plan.steps_per_epoch);
-        while self.progress.step < self.plan.total_steps && !self.progress.stopped_early {
+        while self.progress.step < until && !self.progress.stopped_early {
             let step = self.step().map_err(|e| with_last_good(e, outputs))?;
             let done = self.progress.step;
             outputs.observe(&Event::Step { step: done, epoch: self.epoch(), measured: step });
@@ -407,8 +427,8 @@ impl<'a, T: Task> Trainer<'a, T> {
             .map(|(name, shape, data)| NamedTensor { name, shape, data, trainable: false })
             .collect();
         let mut files = vec![
-            ("model.safetensors", tensors(&export_weights(self.model()))?),
-            ("optimizer.safetensors", tensors(&state)?),
+            ("model.safetensors", encode_tensors(&export_weights(self.model()))?),
+            ("optimizer.safetensors", encode_tensors(&state)?),
             (
                 "progress.json",
                 serde_json::to_vec_pretty(&self.progress).expect("progress holds numbers alone"),
@@ -419,10 +439,10 @@ impl<'a, T: Task> Trainer<'a, T> {
             for (w, a) in weights.iter_mut().zip(average.values()) {
                 w.data.clone_from(a);
             }
-            files.push(("average.safetensors", tensors(&weights)?));
+            files.push(("average.safetensors", encode_tensors(&weights)?));
         }
         if let Some(best) = &self.best_weights {
-            files.push(("best.safetensors", tensors(best)?));
+            files.push(("best.safetensors", encode_tensors(best)?));
         }
         Ok(files)
     }
@@ -434,18 +454,18 @@ impl<'a, T: Task> Trainer<'a, T> {
     pub fn restore(&mut self, step: u64, file: impl Fn(&str) -> Option<Vec<u8>>) -> Result<(), TrainError> {
         let misfit = |reason: String| TrainError::Checkpoint { step, reason };
         let need = |name: &str| file(name).ok_or_else(|| misfit(format!("{name} is missing")));
-        let read = |bytes: &[u8]| jishi_runs::tensors::read(bytes).map(named);
+        let read = |name: &str| decode_tensors(&need(name)?, Path::new(name));
         let progress: Progress = serde_json::from_slice(&need("progress.json")?)
             .map_err(|e| misfit(format!("progress.json: {e}")))?;
-        self.model = Some(import_weights(self.model().clone(), &read(&need("model.safetensors")?)?)?);
+        self.model = Some(import_weights(self.model().clone(), &read("model.safetensors")?)?);
         let mut state: BTreeMap<String, Vec<f32>> =
-            read(&need("optimizer.safetensors")?)?.into_iter().map(|t| (t.name, t.data)).collect();
+            read("optimizer.safetensors")?.into_iter().map(|t| (t.name, t.data)).collect();
         self.optimizer
             .import(progress.optimizer_steps, |name| state.remove(name))
             .map_err(|name| misfit(format!("optimizer state {name} is missing or has another size")))?;
         if let Some(average) = &mut self.average {
             let mut kept: BTreeMap<String, Vec<f32>> =
-                read(&need("average.safetensors")?)?.into_iter().map(|t| (t.name, t.data)).collect();
+                read("average.safetensors")?.into_iter().map(|t| (t.name, t.data)).collect();
             let values = self
                 .optimizer
                 .parameters()
@@ -460,7 +480,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             average.restore(progress.optimizer_steps, values);
         }
         self.best_weights = match file("best.safetensors") {
-            Some(bytes) => Some(read(&bytes)?),
+            Some(bytes) => Some(decode_tensors(&bytes, Path::new("best.safetensors"))?),
             None => None,
         };
         self.schedule.restore(progress.plateau.clone());
@@ -506,22 +526,23 @@ fn with_last_good(error: TrainError, outputs: &Outputs<'_>) -> TrainError {
 /// Serialises named tensors for a checkpoint or package.
 ///
 /// # Errors
-/// Tensors that can't be serialised.
-pub fn tensors(named: &[NamedTensor]) -> Result<Vec<u8>, TrainError> {
-    let entries: Vec<_> = named
-        .iter()
-        .map(|t| jishi_runs::TensorEntry {
-            name: t.name.clone(),
-            shape: t.shape.clone(),
-            data: t.data.clone(),
-        })
-        .collect();
-    Ok(jishi_runs::tensors::write(&entries)?)
+/// Names that are there twice: a bug of the model.
+pub fn encode_tensors(named: &[NamedTensor]) -> Result<Vec<u8>, TrainError> {
+    let entries = named.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.data.as_slice()));
+    Ok(jishi_runs::tensors::encode(entries, &jishi_runs::tensors::Scalars::default())?)
 }
 
-fn named(entries: Vec<jishi_runs::TensorEntry>) -> Vec<NamedTensor> {
-    entries
-        .into_iter()
-        .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
-        .collect()
+/// Reads named tensors back. `path` is named in problems.
+///
+/// # Errors
+/// Everything that is wrong with the bytes.
+pub fn decode_tensors(bytes: &[u8], path: &Path) -> Result<Vec<NamedTensor>, TrainError> {
+    let file = jishi_runs::tensors::decode(bytes, path)?;
+    let named = |t: jishi_runs::tensors::TensorEntry| NamedTensor {
+        name: t.name,
+        shape: t.shape,
+        data: t.data,
+        trainable: true,
+    };
+    Ok(file.tensors.into_iter().map(named).collect())
 }

@@ -62,6 +62,12 @@ pub fn global_norm(gradients: &Collected) -> f64 {
         .sqrt()
 }
 
+/// What clipping multiplies gradients of this norm with: PyTorch's `clip_grad_norm_` adds 1e-6 to the norm and never scales up.
+#[must_use]
+pub fn clip_factor(norm: f64, limit: f64) -> f64 {
+    (limit / (norm + 1e-6)).min(1.0)
+}
+
 /// Updates every trainable parameter of `model`, and its moving average where there is one.
 ///
 /// `factor` multiplies the learning rate, `scale` the gradients.

@@ -1,10 +1,11 @@
 //! What the user sees while a run trains: a bar in a terminal, plain lines elsewhere, or live curves.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use jishi_train::{Event, Plan};
+use jishi_train::{Event, Observer, Plan};
 
 use crate::watch::Watch;
 
@@ -12,8 +13,15 @@ use crate::watch::Watch;
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
 const LINE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Progress of a training run.
+/// Progress of a training job: one run, or the folds of one after another.
 pub struct Progress {
+    watch: bool,
+    stop: &'static AtomicBool,
+    run: Option<Running>,
+}
+
+/// The run that is at work.
+struct Running {
     view: View,
     plan: Plan,
     metric: &'static str,
@@ -42,19 +50,17 @@ impl Smooth {
 }
 
 impl Progress {
-    /// Progress of a run with this plan; `metric` is shown at each validation.
-    ///
-    /// `stop` is what `q` in the live view sets.
-    pub fn new(
-        title: &str,
-        plan: Plan,
-        metric: &'static str,
-        watch: bool,
-        stop: &'static std::sync::atomic::AtomicBool,
-    ) -> Self {
+    /// Progress on stderr; with `watch`, live curves where there is a terminal, whose `q` sets `stop`.
+    pub fn new(watch: bool, stop: &'static AtomicBool) -> Self {
+        Self { watch, stop, run: None }
+    }
+}
+
+impl Observer for Progress {
+    fn begin(&mut self, title: &str, plan: Plan, metric: &'static str) {
         let terminal = std::io::stderr().is_terminal();
-        let view = if watch && terminal && std::io::stdout().is_terminal() {
-            View::Watch(Box::new(Watch::new(title, plan, stop)))
+        let view = if self.watch && terminal && std::io::stdout().is_terminal() {
+            View::Watch(Box::new(Watch::new(title, plan, self.stop)))
         } else if terminal {
             let bar = ProgressBar::new(plan.total_steps as u64);
             let style = ProgressStyle::with_template("{prefix} {bar:24.cyan/dim} {msg}");
@@ -65,7 +71,7 @@ impl Progress {
             View::Lines
         };
         let now = Instant::now();
-        Self {
+        self.run = Some(Running {
             view,
             plan,
             metric,
@@ -75,11 +81,31 @@ impl Progress {
             rows: 0,
             loss: Smooth::default(),
             validation: None,
+        });
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        if let Some(run) = &mut self.run {
+            run.on(event);
         }
     }
 
+    fn end(&mut self) {
+        match self.run.take().map(|run| run.view) {
+            Some(View::Bar(bar)) => bar.finish(),
+            Some(View::Watch(watch)) => watch.close(),
+            Some(View::Lines) | None => {}
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+impl Running {
     /// Takes an event of the training loop.
-    pub fn on(&mut self, event: &Event<'_>) {
+    fn on(&mut self, event: &Event<'_>) {
         match event {
             Event::Step { step, epoch, measured } => {
                 self.first_step.get_or_insert(step - 1);
@@ -106,15 +132,6 @@ impl Progress {
                 }
             }
             Event::Checkpoint { .. } => {}
-        }
-    }
-
-    /// Ends the view and leaves the terminal as it was.
-    pub fn finish(self) {
-        match self.view {
-            View::Bar(bar) => bar.finish(),
-            View::Lines => {}
-            View::Watch(watch) => watch.close(),
         }
     }
 

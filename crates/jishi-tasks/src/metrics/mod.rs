@@ -1,0 +1,12 @@
+//! Metrics, equal to scikit-learn's on stored fixtures (`tests/fixtures/metrics.py`).
+//!
+//! Every metric takes weights by row, which are counts of a bootstrap resample; plain metrics have weights of one.
+
+pub mod bootstrap;
+mod classification;
+pub mod curves;
+mod regression;
+
+pub use bootstrap::intervals;
+pub use classification::{Confusion, classification, weighted_classification};
+pub use regression::{regression, weighted_regression};

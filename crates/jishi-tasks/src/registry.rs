@@ -1,0 +1,90 @@
+//! The one list of tasks.
+
+use jishi_recipe::{LossName, TaskName};
+
+use crate::task::Direction;
+
+/// A metric of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricInfo {
+    /// Name in logs, reports and recipes.
+    pub name: &'static str,
+    /// Which values are better.
+    pub direction: Direction,
+    /// What it is.
+    pub description: &'static str,
+}
+
+/// A task that recipes can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskInfo {
+    /// The recipe's name for it.
+    pub name: TaskName,
+    /// What is learned.
+    pub description: &'static str,
+    /// The loss where the recipe says `auto`.
+    pub default_loss: LossName,
+    /// The metric that is shown first.
+    pub primary_metric: &'static str,
+    /// All metrics.
+    pub metrics: &'static [MetricInfo],
+}
+
+const fn metric(name: &'static str, direction: Direction, description: &'static str) -> MetricInfo {
+    MetricInfo { name, direction, description }
+}
+
+/// Every task.
+pub const TASKS: [TaskInfo; 2] = [
+    TaskInfo {
+        name: TaskName::Regression,
+        description: "predict a number from a row of a table",
+        default_loss: LossName::Mse,
+        primary_metric: "rmse",
+        metrics: &[
+            metric("rmse", Direction::Lower, "root mean squared error, in the target's unit"),
+            metric("mae", Direction::Lower, "mean absolute error, in the target's unit"),
+            metric("r2", Direction::Higher, "coefficient of determination"),
+            metric("mape", Direction::Lower, "mean absolute percentage error, as a share"),
+        ],
+    },
+    TaskInfo {
+        name: TaskName::Classification,
+        description: "predict one of two or more classes from a row of a table",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "accuracy",
+        metrics: &[
+            metric("accuracy", Direction::Higher, "share of right classes"),
+            metric("precision", Direction::Higher, "of the rows called positive, the share that is; two classes"),
+            metric("recall", Direction::Higher, "of the positive rows, the share that is found; two classes"),
+            metric("f1", Direction::Higher, "harmonic mean of precision and recall; two classes"),
+            metric("precision_macro", Direction::Higher, "precision, mean over classes"),
+            metric("recall_macro", Direction::Higher, "recall, mean over classes"),
+            metric("f1_macro", Direction::Higher, "F1, mean over classes"),
+            metric("precision_weighted", Direction::Higher, "precision, mean over rows' classes"),
+            metric("recall_weighted", Direction::Higher, "recall, mean over rows' classes"),
+            metric("f1_weighted", Direction::Higher, "F1, mean over rows' classes"),
+            metric("auroc", Direction::Higher, "area under the ROC curve; one against the rest, mean over classes"),
+            metric("auprc", Direction::Higher, "average precision; mean over classes"),
+            metric("log_loss", Direction::Lower, "mean negative log-likelihood of the true class"),
+            metric("ece", Direction::Lower, "expected calibration error, 15 bins of equal width"),
+        ],
+    },
+];
+
+/// The task of a recipe.
+#[must_use]
+pub fn task(name: TaskName) -> &'static TaskInfo {
+    match name {
+        TaskName::Regression => &TASKS[0],
+        TaskName::Classification => &TASKS[1],
+    }
+}
+
+impl TaskInfo {
+    /// Which values of a metric are better; losses are lower.
+    #[must_use]
+    pub fn direction(&self, metric: &str) -> Direction {
+        self.metrics.iter().find(|m| m.name == metric).map_or(Direction::Lower, |m| m.direction)
+    }
+}

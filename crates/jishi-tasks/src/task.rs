@@ -1,0 +1,97 @@
+//! What the training loop asks of a task.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use jishi_models::Context;
+use jishi_recipe::Problems;
+use serde::Serialize;
+
+/// A split of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitName {
+    /// Rows to fit on.
+    Train,
+    /// Rows to watch while training.
+    Validation,
+    /// Rows to test on at the end.
+    Test,
+}
+
+impl SplitName {
+    /// `train`, `validation` or `test`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Which values of a metric are better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Errors and losses.
+    Lower,
+    /// Accuracies and scores.
+    Higher,
+}
+
+/// An error of a task.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// Bad input.
+    #[error(transparent)]
+    Bad(#[from] Problems),
+    /// A prediction is NaN or infinite.
+    #[error("the model predicts {found} for row {row}: its weights or inputs are too large")]
+    NonFinite {
+        /// The prediction.
+        found: f64,
+        /// Row of the evaluated rows, from 0.
+        row: usize,
+    },
+}
+
+/// Loss and metrics over a split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Mean loss, as in training but without dropout; in scaled units.
+    pub loss: f64,
+    /// Metrics by name, in the target's own unit.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Examples, batches, loss and metrics of something to learn. The training loop runs any task.
+pub trait Task {
+    /// What is trained.
+    type Model: Module;
+    /// A batch on its way to the model.
+    type Batch;
+
+    /// Rows of a split.
+    fn rows(&self, split: SplitName) -> usize;
+
+    /// A batch of training rows, numbered within the training split.
+    fn batch(&self, rows: &[u32]) -> Self::Batch;
+
+    /// Sum of the weights of a batch's examples.
+    fn weight(&self, batch: &Self::Batch) -> f64;
+
+    /// Sum of the weighted losses of a batch's examples, `[1]`. The loop divides by the weight of the whole
+    /// batch, so that a batch that comes in parts has the same loss.
+    fn loss(&self, model: &Self::Model, batch: &Self::Batch, context: &mut Context) -> Tensor<1>;
+
+    /// Loss and metrics over a split.
+    ///
+    /// # Errors
+    /// [`TaskError::NonFinite`] where a prediction is NaN or infinite.
+    fn evaluate(&self, model: &Self::Model, split: SplitName) -> Result<Evaluation, TaskError>;
+
+    /// Which values of a metric are better.
+    fn direction(&self, metric: &str) -> Direction;
+}

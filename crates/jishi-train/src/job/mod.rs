@@ -1,0 +1,7 @@
+//! Whole jobs: what the command line asks for, made of data, task, loop and run folder.
+
+pub mod finish;
+pub mod prepare;
+pub mod report;
+pub mod train;
+pub mod verify;

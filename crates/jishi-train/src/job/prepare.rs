@@ -1,0 +1,90 @@
+//! From a recipe to a task: read, drop, split, fit, encode.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use jishi_data::pipeline::{Pipeline, usable_rows};
+use jishi_data::split::{self, Splits};
+use jishi_data::{Ledger, ReadOptions, Table};
+use jishi_recipe::{Model, NumberEmbedding, Recipe};
+use jishi_tasks::TableTask;
+
+use crate::error::TrainError;
+
+/// The data of a recipe, read once; every fold is cut from it.
+pub struct Source {
+    /// The rows.
+    pub table: Table,
+    /// Rows that the policies for missing values and targets keep.
+    pub usable: Vec<u32>,
+    /// What was dropped so far.
+    pub ledger: Ledger,
+    scratch: PathBuf,
+}
+
+/// A split of the data, prepared: what a run trains on.
+pub struct Prepared {
+    /// The task, with its data.
+    pub task: TableTask,
+    /// The fitted preprocessing.
+    pub pipeline: Pipeline,
+    /// Every row: used, dropped or changed.
+    pub ledger: Ledger,
+    /// Rows of the table by split.
+    pub splits: Splits,
+}
+
+impl Source {
+    /// Reads the data of a recipe. Relative paths start at `base`; caches of data larger than
+    /// `data.memory_limit` go to `scratch`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the data.
+    pub fn read(recipe: &Recipe, base: &Path, scratch: &Path) -> Result<Self, TrainError> {
+        let data = &recipe.data;
+        let sources = jishi_data::source::resolve(data, base)?;
+        let mut options = ReadOptions::from_recipe(data)?;
+        options.cache_dir = Some(scratch.to_owned());
+        let table = jishi_data::read(&sources, &options)?;
+        let mut ledger = table.ledger.clone();
+        let usable = usable_rows(&table, data, recipe.task, &mut ledger)?;
+        Ok(Self { table, usable, ledger, scratch: scratch.to_owned() })
+    }
+
+    /// The split of the recipe, or its folds.
+    ///
+    /// # Errors
+    /// Too few rows for the split, or a split column that does not fit.
+    pub fn splits(&self, recipe: &Recipe) -> Result<Vec<Splits>, TrainError> {
+        let (split, target) = (&recipe.data.split, &recipe.data.target);
+        Ok(match split.folds {
+            Some(_) => split::folds(&self.table, split, target, &self.usable)?,
+            None => vec![split::split(&self.table, split, target, &self.usable)?],
+        })
+    }
+
+    /// Fits the preprocessing on the training rows alone and encodes all splits.
+    ///
+    /// # Errors
+    /// Data that the recipe's task can't be trained on.
+    pub fn prepare(&self, recipe: &Recipe, splits: Splits, device: &Device) -> Result<Prepared, TrainError> {
+        let bins = bins(&recipe.model);
+        let pipeline = Pipeline::fit(&self.table, &splits.train, &recipe.data, recipe.task, bins)?;
+        let mut ledger = self.ledger.clone();
+        splits.record(&self.table, &mut ledger);
+        let [train, validation, test] = splits.named().map(|(name, rows)| {
+            let storage = pipeline.storage(rows.len(), recipe.data.memory_limit, &self.scratch);
+            pipeline.encode(&self.table, rows, true, storage, Some((&mut ledger, Some(name))))
+        });
+        let task = TableTask::new(recipe, &pipeline, [train?, validation?, test?], device)?;
+        Ok(Prepared { task, pipeline, ledger, splits })
+    }
+}
+
+/// Bins of the piecewise-linear encoding, where the model wants one.
+fn bins(model: &Model) -> Option<usize> {
+    match model {
+        Model::Mlp(m) if m.numbers.embedding == NumberEmbedding::PiecewiseLinear => Some(m.numbers.bins),
+        _ => None,
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the training loop, in one binary.
+
+mod optimizers;

@@ -1,0 +1,57 @@
+//! `jishi data`: built-in data sets, and what a file holds.
+
+use std::path::Path;
+
+use jishi_data::inspect::Inspection;
+use jishi_data::{ReadOptions, builtins};
+use jishi_runs::text_table;
+
+use crate::cli::DataCommand;
+use crate::error::CliError;
+
+/// Runs the command.
+pub fn run(command: DataCommand, json: bool) -> Result<(), CliError> {
+    match command {
+        DataCommand::List if json => {
+            let list: Vec<_> = builtins()
+                .iter()
+                .map(|b| {
+                    serde_json::json!({
+                        "name": b.name, "rows": b.rows, "description": b.description,
+                        "licence": b.licence, "source": b.source,
+                    })
+                })
+                .collect();
+            println!("{}", serde_json::json!({ "data": list }));
+        }
+        DataCommand::List => {
+            let rows: Vec<Vec<String>> = builtins()
+                .iter()
+                .map(|b| {
+                    let source = format!("builtin:{}", b.name);
+                    vec![source, b.rows.to_string(), b.description.to_owned(), b.licence.to_owned()]
+                })
+                .collect();
+            print!("{}", text_table(&["source", "rows", "what it is", "licence"], &rows));
+        }
+        DataCommand::Inspect { source, target } => {
+            let inspection = inspect(&source, target.as_deref())?;
+            if json {
+                let document = serde_json::to_string(&inspection).map_err(|e| CliError::Failed(e.to_string()))?;
+                println!("{document}");
+            } else {
+                print!("{inspection}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a source and inspects it.
+pub fn inspect(source: &str, target: Option<&str>) -> Result<Inspection, CliError> {
+    let sources = jishi_data::resolve_names(&[source], Path::new(""))?;
+    let scratch = tempfile::tempdir().map_err(|e| CliError::Failed(e.to_string()))?;
+    let options = ReadOptions { cache_dir: Some(scratch.path().to_owned()), ..ReadOptions::default() };
+    let table = jishi_data::read(&sources, &options)?;
+    Ok(jishi_data::inspect::inspect(&table, target)?)
+}

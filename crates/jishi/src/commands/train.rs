@@ -1,0 +1,112 @@
+//! `jishi train`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::Device;
+use jishi_recipe::Problem;
+use jishi_runs::table::{Align, text_table};
+use jishi_train::job::report::TrainReport;
+use jishi_train::job::train::{TrainJob, train};
+
+use crate::cli::{DeviceName, TrainArgs};
+use crate::commands::load;
+use crate::error::CliError;
+use crate::progress::{Progress, duration, short};
+
+/// Set by Ctrl-C, SIGTERM and the live view's `q`.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs the command.
+pub fn run(args: &TrainArgs, json: bool) -> Result<(), CliError> {
+    let device = device(args.device)?;
+    let loaded = load(&args.recipe)?;
+    // A second Ctrl-C ends the process at once: checkpoints are never torn.
+    let handler = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    handler.map_err(|e| CliError::Failed(format!("can't listen to Ctrl-C: {e}")))?;
+    let job = TrainJob {
+        parsed: &loaded.parsed,
+        base: &loaded.base,
+        root: &args.out,
+        resume: args.resume,
+        device: &device,
+        stop: &STOP,
+    };
+    let report = train(&job, &mut Progress::new(args.watch, &STOP))?;
+    if json {
+        println!("{}", serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))?);
+    } else {
+        print!("{}", summary(&report));
+    }
+    if report.status == "interrupted" {
+        eprintln!("stopped and saved; go on with `jishi train {} --resume`", args.recipe.recipe);
+    }
+    Ok(())
+}
+
+/// The device to compute on, with autodiff.
+pub fn device(name: DeviceName) -> Result<Device, CliError> {
+    match name {
+        DeviceName::Cpu | DeviceName::Auto => Ok(Device::flex().autodiff()),
+        DeviceName::Gpu => Err(CliError::bad(
+            Problem::new("this build has no GPU backend").help("use `--device cpu`, or leave it out"),
+        )),
+    }
+}
+
+/// What a run gave, for people.
+fn summary(report: &TrainReport) -> String {
+    let mut text = format!(
+        "\n{} {} after {} steps ({:.0} epochs) in {}",
+        report.run,
+        report.status,
+        short(report.steps as f64),
+        report.epochs,
+        if report.seconds < 60.0 { format!("{:.1} s", report.seconds) } else { duration(report.seconds) },
+    );
+    if let Some(step) = report.best_step {
+        text += &format!("; best weights at step {step}");
+    }
+    if !report.folds.is_empty() {
+        text += &format!("; mean ± standard deviation over {} folds", report.folds.len());
+    }
+    text += "\n\n";
+    text += &metrics_table(report);
+    text += &format!("\nrun         {}\n", report.path.display());
+    if report.folds.is_empty() && report.status != "interrupted" {
+        text += &format!("model card  {}\n", report.path.join("README.md").display());
+        text += &format!("predict     jishi predict {} --input FILE\n", report.path.display());
+    }
+    text
+}
+
+fn metrics_table(report: &TrainReport) -> String {
+    let splits: Vec<&String> = report.metrics.keys().collect();
+    let Some(first) = splits.first() else {
+        return String::new();
+    };
+    let mut columns = vec![("metric", Align::Left)];
+    columns.extend(splits.iter().map(|s| (s.as_str(), Align::Left)));
+    let rows: Vec<Vec<String>> = report.metrics[*first]
+        .keys()
+        .map(|name| {
+            let mut row = vec![name.clone()];
+            row.extend(splits.iter().map(|split| {
+                let value = report.metrics[*split].get(name).copied().unwrap_or(f64::NAN);
+                let mut cell = short(value);
+                if let Some([low, high]) = report.intervals.get(*split).and_then(|i| i.get(name)) {
+                    cell += &format!("  [{}, {}]", short(*low), short(*high));
+                }
+                if let Some(spread) = report.spread.get(*split).and_then(|s| s.get(name)) {
+                    cell += &format!(" ± {}", short(*spread));
+                }
+                cell
+            }));
+            row
+        })
+        .collect();
+    text_table(&columns, &rows)
+}
