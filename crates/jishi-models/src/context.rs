@@ -1,0 +1,154 @@
+//! What a forward pass needs besides its input: training or not, dropout, running statistics.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::{Tensor, TensorData};
+
+use crate::rng::{Rng, stream};
+
+/// The state of one forward pass.
+///
+/// Dropout is a function of the seed, the step, the row's place in the whole batch and the number of the
+/// dropout layer: a resumed run draws the same masks, and so does a batch that is split into parts.
+#[derive(Debug)]
+pub struct Context {
+    training: bool,
+    seed: u64,
+    step: u64,
+    first_row: usize,
+    calls: u64,
+    updates: HashMap<ParamId, Tensor<1>>,
+}
+
+impl Context {
+    /// The context of a training pass over rows `first_row..` of the batch of step `step`.
+    #[must_use]
+    pub fn training(seed: u64, step: u64, first_row: usize) -> Self {
+        Self { training: true, seed, step, first_row, calls: 0, updates: HashMap::new() }
+    }
+
+    /// The context of an evaluation pass: no dropout, running statistics are used and not updated.
+    #[must_use]
+    pub fn evaluation() -> Self {
+        Self { training: false, seed: 0, step: 0, first_row: 0, calls: 0, updates: HashMap::new() }
+    }
+
+    /// Whether this is a training pass.
+    #[must_use]
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
+    /// Dropout (Srivastava et al. 2014): in training each value is zero with probability `rate`, the others
+    /// grow by `1 / (1 − rate)`.
+    ///
+    /// # Shapes
+    /// - input and output: `[members · batch, ..]`, member after member
+    pub fn dropout<const D: usize>(&mut self, x: Tensor<D>, rate: f64, members: usize) -> Tensor<D> {
+        if !self.training || rate == 0.0 {
+            return x;
+        }
+        let shape = x.dims();
+        let mask = self.mask(shape[0], shape[1..].iter().product(), rate, members);
+        let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device().inner());
+        x * mask
+    }
+
+    fn mask(&mut self, rows: usize, width: usize, rate: f64, members: usize) -> Vec<f32> {
+        let mut rng = Rng::new(self.seed, stream("dropout", self.step) ^ stream("call", self.calls));
+        self.calls += 1;
+        let threshold = (rate * 4_294_967_296.0) as u32;
+        let keep = (1.0 / (1.0 - rate)) as f32;
+        let blocks = width.div_ceil(4) as u64;
+        let batch = rows / members;
+        let mut mask = Vec::with_capacity(rows * width);
+        for row in 0..rows {
+            // The row's place in the whole batch, not in this part of it.
+            let place = (self.first_row + row % batch) * members + row / batch;
+            rng.seek(place as u64 * blocks);
+            mask.extend((0..width).map(|_| if rng.next_u32() < threshold { 0.0 } else { keep }));
+        }
+        mask
+    }
+
+    /// Notes a new value of a running statistic.
+    pub fn update(&mut self, id: ParamId, value: Tensor<1>) {
+        self.updates.insert(id, value);
+    }
+
+    /// Whether running statistics have new values.
+    #[must_use]
+    pub fn has_updates(&self) -> bool {
+        !self.updates.is_empty()
+    }
+
+    /// Writes the new running statistics into the model.
+    #[must_use]
+    pub fn apply_updates<M: Module>(self, model: M) -> M {
+        model.map(&mut Updater(self.updates))
+    }
+}
+
+struct Updater(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleMapper for Updater {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.remove(&param.id) {
+            Some(value) => param.map(|old| {
+                let shape = old.dims();
+                let value = value.reshape(shape);
+                if old.is_autodiff() { value.autodiff() } else { value }
+            }),
+            None => param,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn mask(context: &mut Context, rows: usize, members: usize) -> Vec<f32> {
+        let ones = Tensor::<2>::ones([rows * members, 10], &Device::flex());
+        context.dropout(ones, 0.25, members).into_data().try_to_vec::<f32>().expect("f32")
+    }
+
+    #[test]
+    fn dropout_keeps_the_mean_and_the_rate() {
+        let values = mask(&mut Context::training(1, 2, 0), 5_000, 1);
+        let zeros = values.iter().filter(|v| **v == 0.0).count() as f64 / values.len() as f64;
+        assert!((zeros - 0.25).abs() < 0.01);
+        assert!((values.iter().sum::<f32>() / values.len() as f32 - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn evaluation_drops_nothing() {
+        assert!(mask(&mut Context::evaluation(), 100, 1).iter().all(|v| *v == 1.0));
+    }
+
+    #[test]
+    fn masks_differ_by_step_seed_and_call() {
+        let first = mask(&mut Context::training(1, 2, 0), 50, 1);
+        assert_eq!(first, mask(&mut Context::training(1, 2, 0), 50, 1));
+        assert_ne!(first, mask(&mut Context::training(1, 3, 0), 50, 1));
+        assert_ne!(first, mask(&mut Context::training(2, 2, 0), 50, 1));
+        let mut context = Context::training(1, 2, 0);
+        assert_ne!(mask(&mut context, 50, 1), mask(&mut context, 50, 1));
+    }
+
+    #[test]
+    fn parts_of_a_batch_draw_the_masks_of_the_whole() {
+        for members in [1, 3] {
+            let whole = mask(&mut Context::training(1, 2, 0), 8, members);
+            let parts: Vec<Vec<f32>> =
+                [0, 4].map(|first| mask(&mut Context::training(1, 2, first), 4, members)).to_vec();
+            for member in 0..members {
+                let of = |values: &[f32], rows: usize| values[member * rows * 10..][..rows * 10].to_vec();
+                assert_eq!(of(&whole, 8), [of(&parts[0], 4), of(&parts[1], 4)].concat());
+            }
+        }
+    }
+}

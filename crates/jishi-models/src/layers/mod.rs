@@ -1,0 +1,7 @@
+//! What model families are built from.
+
+pub mod activation;
+pub mod dense;
+pub mod embedding;
+pub mod norm;
+pub mod numbers;

@@ -1,0 +1,103 @@
+//! Normalisation layers, with PyTorch's semantics.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, module as functional};
+
+use crate::context::Context;
+use crate::init::Scope;
+
+const EPS: f64 = 1e-5;
+const MOMENTUM: f64 = 0.1;
+
+/// Layer normalisation over the last axis (Ba et al. 2016).
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// `[width]`
+    pub weight: Param<Tensor<1>>,
+    /// `[width]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl LayerNorm {
+    /// The identity scale and shift over `width` values.
+    #[must_use]
+    pub fn init(scope: &Scope, width: usize) -> Self {
+        Self { weight: scope.constant(1.0, [width]), bias: scope.constant(0.0, [width]) }
+    }
+
+    /// # Shapes
+    /// - input and output: `[.., width]`
+    #[must_use]
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        functional::layer_norm(x, self.weight.val(), Some(self.bias.val()), EPS)
+    }
+}
+
+/// Batch normalisation over the rows (Ioffe & Szegedy 2015). Running statistics move by a tenth of the way
+/// to the batch's mean and unbiased variance in every training pass.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// `[width]`
+    pub weight: Param<Tensor<1>>,
+    /// `[width]`
+    pub bias: Param<Tensor<1>>,
+    /// `[width]`, not trained
+    pub running_mean: Param<Tensor<1>>,
+    /// `[width]`, not trained
+    pub running_var: Param<Tensor<1>>,
+}
+
+impl BatchNorm {
+    /// The identity scale and shift over `width` values; mean 0, variance 1.
+    #[must_use]
+    pub fn init(scope: &Scope, width: usize) -> Self {
+        Self {
+            weight: scope.constant(1.0, [width]),
+            bias: scope.constant(0.0, [width]),
+            running_mean: scope.buffer(0.0, [width]),
+            running_var: scope.buffer(1.0, [width]),
+        }
+    }
+
+    /// New running statistics go to the context.
+    ///
+    /// # Shapes
+    /// - input and output: `[rows, width]`
+    pub fn forward(&self, x: Tensor<2>, context: &mut Context) -> Tensor<2> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        if !context.is_training() {
+            let (mean, variance) = (self.running_mean.val(), self.running_var.val());
+            return functional::batch_norm(x, weight, bias, mean, variance, EPS);
+        }
+        let rows = x.dims()[0];
+        let normed = functional::batch_norm_train(x, weight, bias, EPS);
+        // One row has no variance to learn from.
+        if rows > 1 {
+            let unbiased = normed.variance.inner() * (rows as f64 / (rows - 1) as f64);
+            for (running, new) in [(&self.running_mean, normed.mean.inner()), (&self.running_var, unbiased)] {
+                context.update(running.id, running.val().inner() * (1.0 - MOMENTUM) + new * MOMENTUM);
+            }
+        }
+        normed.output
+    }
+}
+
+/// The normalisation of a hidden layer.
+#[derive(Module, Debug)]
+pub enum NormLayer {
+    /// Layer normalisation.
+    Layer(LayerNorm),
+    /// Batch normalisation.
+    Batch(BatchNorm),
+}
+
+impl NormLayer {
+    /// # Shapes
+    /// - input and output: `[rows, width]`
+    pub fn forward(&self, x: Tensor<2>, context: &mut Context) -> Tensor<2> {
+        match self {
+            Self::Layer(norm) => norm.forward(x),
+            Self::Batch(norm) => norm.forward(x, context),
+        }
+    }
+}
