@@ -193,7 +193,8 @@ impl Checkpoints {
 
 fn load(path: &Path) -> Result<Loaded, RunError> {
     let file = path.join(MANIFEST);
-    let manifest: CheckpointManifest = folder::parse_json(&file, &folder::read_limited(&file, MAX_MANIFEST)?)?;
+    let manifest: CheckpointManifest =
+        folder::parse_json(&file, &folder::read_limited(&file, MAX_MANIFEST)?)?;
     if manifest.format != FORMAT || manifest.version != VERSION {
         let message = format!(
             "expected {FORMAT:?} version {VERSION}, found {:?} version {}",
@@ -370,7 +371,10 @@ mod tests {
                     save(&clean, 9).unwrap();
                     assert_eq!(whole(&clean.latest_good().unwrap()), Some(9), "{place}");
                     let left = names(clean.dir());
-                    assert!(left.len() <= 2 && left.iter().all(|n| step_of(n).is_some()), "{place}: {left:?}");
+                    assert!(
+                        left.len() <= 2 && left.iter().all(|n| step_of(n).is_some()),
+                        "{place}: {left:?}"
+                    );
                     at += 1;
                 }
                 assert!(at >= 10, "only {at} operations seen");
@@ -385,7 +389,11 @@ mod tests {
             loop {
                 let dir = tempfile::tempdir().unwrap();
                 let write = |c: &Checkpoints, step: u64| {
-                    c.save_named("best", step, &[("weights", &content(step)), ("state.json", step.to_string().as_bytes())])
+                    c.save_named(
+                        "best",
+                        step,
+                        &[("weights", &content(step)), ("state.json", step.to_string().as_bytes())],
+                    )
                 };
                 let good = quick(dir.path(), 2);
                 write(&good, 1).unwrap();

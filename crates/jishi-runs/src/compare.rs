@@ -45,18 +45,26 @@ pub fn compare(runs: &[(String, RunManifest)]) -> Comparison {
         .into_iter()
         .map(|key| Row {
             key: key.clone(),
-            values: recipes.iter().map(|r| r.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone())).collect(),
+            values: recipes
+                .iter()
+                .map(|r| r.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()))
+                .collect(),
         })
         .filter(|row| row.values.windows(2).any(|pair| pair[0] != pair[1]))
         .collect();
 
-    let all: BTreeSet<(&String, &String)> =
-        runs.iter().flat_map(|(_, m)| m.metrics.iter().flat_map(|(s, v)| v.keys().map(move |k| (s, k)))).collect();
+    let all: BTreeSet<(&String, &String)> = runs
+        .iter()
+        .flat_map(|(_, m)| m.metrics.iter().flat_map(|(s, v)| v.keys().map(move |k| (s, k))))
+        .collect();
     let metrics = all
         .into_iter()
         .map(|(split, name)| Row {
             key: format!("{split} {name}"),
-            values: runs.iter().map(|(_, m)| m.metrics.get(split).and_then(|v| v.get(name)).copied()).collect(),
+            values: runs
+                .iter()
+                .map(|(_, m)| m.metrics.get(split).and_then(|v| v.get(name)).copied())
+                .collect(),
         })
         .collect();
 
@@ -129,8 +137,10 @@ mod tests {
     #[test]
     fn only_differences_are_shown() {
         let make = |name: &str, batch: u64, dropout: Option<f64>, rmse: f64| {
-            let model = dropout.map_or(json!({"family": "linear"}), |d| json!({"family": "mlp", "dropout": d}));
-            let recipe = json!({"name": name, "train": {"batch": batch, "seed": 1, "clip": null}, "model": model});
+            let model =
+                dropout.map_or(json!({"family": "linear"}), |d| json!({"family": "mlp", "dropout": d}));
+            let recipe =
+                json!({"name": name, "train": {"batch": batch, "seed": 1, "clip": null}, "model": model});
             let mut manifest = RunManifest::begin(name, "0.1.0", recipe, 1);
             manifest.metrics.entry("test".into()).or_default().insert("rmse".into(), rmse.into());
             (name.to_string(), manifest)

@@ -94,8 +94,12 @@ impl RunError {
     #[must_use]
     pub fn help(&self) -> Option<&'static str> {
         match self {
-            Self::NoSpace { .. } => Some("free some space, then go on with `--resume`: the last checkpoint is whole"),
-            Self::NoPermission { .. } => Some("choose another folder with `--out`, or ask its owner for access"),
+            Self::NoSpace { .. } => {
+                Some("free some space, then go on with `--resume`: the last checkpoint is whole")
+            }
+            Self::NoPermission { .. } => {
+                Some("choose another folder with `--out`, or ask its owner for access")
+            }
             Self::Locked { .. } => Some("wait until it ends, or train under another name"),
             Self::Bad(_) | Self::Io { .. } => None,
         }

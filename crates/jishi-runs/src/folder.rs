@@ -222,7 +222,8 @@ pub fn read_verified(
     for (name, entry) in entries {
         if !plain_name(name) {
             problems.push(
-                Problem::new(format!("expected plain file names in the list of files, found {name:?}")).file(dir),
+                Problem::new(format!("expected plain file names in the list of files, found {name:?}"))
+                    .file(dir),
             );
             continue;
         }
@@ -244,8 +245,10 @@ pub fn read_verified(
                 if found == *entry {
                     files.insert(name.clone(), bytes);
                 } else {
-                    let message =
-                        format!("expected the SHA-256 {}, found {}: the file was changed", entry.sha256, found.sha256);
+                    let message = format!(
+                        "expected the SHA-256 {}, found {}: the file was changed",
+                        entry.sha256, found.sha256
+                    );
                     problems.push(Problem::new(message).file(&path).help(RESTORE));
                 }
             }

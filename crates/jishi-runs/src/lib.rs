@@ -4,7 +4,7 @@
 //! ([`tensors`]). Every file that must never be torn goes through [`atomic`] or [`folder`].
 
 pub mod atomic;
-
+pub mod card;
 pub mod checkpoint;
 pub mod compare;
 pub mod error;
@@ -13,8 +13,8 @@ pub mod folder;
 pub mod fs;
 pub mod log;
 pub mod manifest;
-
-
+pub mod package;
+pub mod plots;
 pub mod run;
 pub mod table;
 pub mod tensorboard;
@@ -25,7 +25,7 @@ pub use error::RunError;
 pub use fs::{Fs, RealFs};
 pub use log::MetricLog;
 pub use manifest::{Metric, RunManifest, Status};
-
+pub use package::Package;
 pub use run::{OnExisting, RunDir};
 pub use table::{Align, text_table};
 pub use tensorboard::EventWriter;

@@ -49,7 +49,13 @@ impl MetricLog {
     ///
     /// # Errors
     /// The system's, where the buffer was full and could not be written.
-    pub fn record(&mut self, step: u64, epoch: f64, split: &str, values: &[(&str, f64)]) -> Result<(), RunError> {
+    pub fn record(
+        &mut self,
+        step: u64,
+        epoch: f64,
+        split: &str,
+        values: &[(&str, f64)],
+    ) -> Result<(), RunError> {
         // Writing to a vector can't fail; the `let _` below have no error to lose.
         let out = &mut self.buffer;
         out.extend_from_slice(b"{\"step\":");
@@ -79,7 +85,8 @@ impl MetricLog {
         let result = self.file.write_all(&self.buffer);
         if result.is_err() {
             // A part may be in the file. Go back, so that a later flush writes each record once.
-            let _ = self.file.set_len(self.written).and_then(|()| self.file.seek(SeekFrom::Start(self.written)));
+            let _ =
+                self.file.set_len(self.written).and_then(|()| self.file.seek(SeekFrom::Start(self.written)));
         }
         result.map_err(|e| RunError::io(&self.path, e))?;
         self.written += self.buffer.len() as u64;
@@ -109,7 +116,8 @@ impl MetricLog {
     pub fn truncate_to(&mut self, offset: u64) -> Result<(), RunError> {
         self.flush()?;
         if offset > self.written {
-            let message = format!("expected at least {offset} bytes, found {}: the log was cut off", self.written);
+            let message =
+                format!("expected at least {offset} bytes, found {}: the log was cut off", self.written);
             return Err(Problem::new(message)
                 .file(&self.path)
                 .help("restore the file, or start again without `--resume`")
@@ -167,7 +175,9 @@ pub fn read(path: &Path) -> Result<Vec<Record>, RunError> {
     let mut records = Vec::new();
     for (i, line) in bytes[..end].split_inclusive(|b| *b == b'\n').enumerate() {
         let record = parse(line).ok_or_else(|| {
-            Problem::new("expected a JSON object with step, epoch, split and numbers").file(path).line(i as u64 + 1)
+            Problem::new("expected a JSON object with step, epoch, split and numbers")
+                .file(path)
+                .line(i as u64 + 1)
         })?;
         records.push(record);
     }

@@ -257,7 +257,8 @@ impl RunManifest {
     /// - `threads`: threads of the computation.
     #[must_use]
     pub fn begin(name: &str, jishi_version: &str, recipe: Value, threads: usize) -> Self {
-        let text = |pointer: &str| recipe.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_string();
+        let text =
+            |pointer: &str| recipe.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_string();
         Self {
             format: FORMAT.into(),
             version: VERSION,
@@ -311,7 +312,8 @@ impl RunManifest {
         let version = value.get("version").and_then(Value::as_u64);
         if format != FORMAT || version != Some(VERSION.into()) {
             let found = version.map_or_else(|| "no version".into(), |v| format!("version {v}"));
-            let message = format!("expected a manifest {FORMAT:?} of version {VERSION}, found {format:?}, {found}");
+            let message =
+                format!("expected a manifest {FORMAT:?} of version {VERSION}, found {format:?}, {found}");
             return Err(Problem::new(message).file(path).into());
         }
         serde_json::from_value(value)
@@ -350,7 +352,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("manifest.json");
         let mut manifest = RunManifest::begin("a", "0.1.0", recipe(), 2);
-        assert_eq!((manifest.task.as_str(), manifest.family.as_str(), manifest.seed), ("regression", "mlp", 7));
+        assert_eq!(
+            (manifest.task.as_str(), manifest.family.as_str(), manifest.seed),
+            ("regression", "mlp", 7)
+        );
         assert!(manifest.created.ends_with('Z') && manifest.created.len() == 20, "{}", manifest.created);
         let test = BTreeMap::from([("rmse".into(), Metric { value: 0.1 + 0.2, interval: Some([0.2, 0.4]) })]);
         manifest.metrics.insert("test".into(), test);

@@ -71,10 +71,12 @@ impl RunDir {
     fn overwrite(path: PathBuf) -> Result<Self, RunError> {
         let empty = folder::names(&path)?.is_empty();
         if !empty && !is_run(&path) {
-            return Err(Problem::new("expected a run's folder to overwrite, found one with other things in it")
-                .file(path)
-                .help("choose another name or folder")
-                .into());
+            return Err(Problem::new(
+                "expected a run's folder to overwrite, found one with other things in it",
+            )
+            .file(path)
+            .help("choose another name or folder")
+            .into());
         }
         let mut run = Self { path, lock: None };
         run.lock()?;
@@ -275,7 +277,9 @@ fn is_run(path: &Path) -> bool {
 
 fn run_names(root: &Path) -> Result<Vec<String>, RunError> {
     let mut names = folder::names(root)?;
-    names.retain(|name| check_name(name).is_ok() && crate::fs::sibling_parts(name).is_none() && is_run(&root.join(name)));
+    names.retain(|name| {
+        check_name(name).is_ok() && crate::fs::sibling_parts(name).is_none() && is_run(&root.join(name))
+    });
     Ok(names)
 }
 
@@ -391,7 +395,9 @@ mod tests {
         let other = root.path().join("photos");
         fs::create_dir(&other).unwrap();
         atomic::write_real(&other.join("cat.jpg"), b"x").unwrap();
-        assert!(message(RunDir::create(root.path(), "photos", OnExisting::Overwrite)).contains("other things"));
+        assert!(
+            message(RunDir::create(root.path(), "photos", OnExisting::Overwrite)).contains("other things")
+        );
         assert!(RunDir { path: other.clone(), lock: None }.remove().is_err());
         assert!(other.join("cat.jpg").exists());
     }

@@ -21,7 +21,8 @@ pub enum Align {
 /// - `rows`: cells; a missing cell is empty, cells beyond the columns are left out.
 #[must_use]
 pub fn text_table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
-    let cell = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
+    let cell =
+        |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
     let titles: Vec<String> = columns.iter().map(|(title, _)| cell(title)).collect();
     let rows: Vec<Vec<String>> = rows
         .iter()
@@ -59,7 +60,11 @@ pub fn text_table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
 #[must_use]
 pub fn number(value: f64, digits: usize) -> String {
     if !value.is_finite() {
-        return if value.is_nan() { "NaN".into() } else { format!("{}∞", if value < 0.0 { "−" } else { "" }) };
+        return if value.is_nan() {
+            "NaN".into()
+        } else {
+            format!("{}∞", if value < 0.0 { "−" } else { "" })
+        };
     }
     let size = value.abs();
     if size == 0.0 {
@@ -95,7 +100,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_in_any_script() {
-        let rows = vec![vec!["房价".to_string(), "1".into()], vec!["a\nb".to_string(), "12,345".into()], vec![]];
+        let rows =
+            vec![vec!["房价".to_string(), "1".into()], vec!["a\nb".to_string(), "12,345".into()], vec![]];
         let text = text_table(&[("run", Align::Left), ("rmse", Align::Right)], &rows);
         assert_eq!(text, "run     rmse\n────  ──────\n房价       1\na b   12,345\n\n");
     }

@@ -174,7 +174,10 @@ mod tests {
             let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
             assert_eq!(u32::from_le_bytes(bytes[8..12].try_into().unwrap()), masked_crc(&bytes[..8]));
             let data = &bytes[12..12 + length];
-            assert_eq!(u32::from_le_bytes(bytes[12 + length..16 + length].try_into().unwrap()), masked_crc(data));
+            assert_eq!(
+                u32::from_le_bytes(bytes[12 + length..16 + length].try_into().unwrap()),
+                masked_crc(data)
+            );
             found.push(data.to_vec());
             bytes = &bytes[16 + length..];
         }

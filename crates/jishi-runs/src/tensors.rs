@@ -51,9 +51,15 @@ impl Scalars {
     /// # Errors
     /// A [`Problem`] where it is missing or of another type.
     pub fn get<T: FromStr>(&self, name: &str) -> Result<T, Problem> {
-        let text = self.0.get(name).ok_or_else(|| Problem::new(format!("expected the value {name:?}, found none")))?;
+        let text = self
+            .0
+            .get(name)
+            .ok_or_else(|| Problem::new(format!("expected the value {name:?}, found none")))?;
         text.parse().map_err(|_| {
-            Problem::new(format!("expected {name:?} to be of type {}, found {text:?}", std::any::type_name::<T>()))
+            Problem::new(format!(
+                "expected {name:?} to be of type {}, found {text:?}",
+                std::any::type_name::<T>()
+            ))
         })
     }
 }
@@ -70,7 +76,10 @@ impl TensorFile {
     /// # Errors
     /// A [`Problem`] for each tensor whose name is taken or whose data does not fit its shape.
     pub fn encode(&self) -> Result<Vec<u8>, Problems> {
-        encode(self.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.data.as_slice())), &self.scalars)
+        encode(
+            self.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.data.as_slice())),
+            &self.scalars,
+        )
     }
 }
 
@@ -127,7 +136,9 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<TensorFile, Problems> {
     };
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER {
-        return Err(bad(format!("expected a safetensors header of at most {MAX_HEADER} bytes, found {length}")));
+        return Err(bad(format!(
+            "expected a safetensors header of at most {MAX_HEADER} bytes, found {length}"
+        )));
     }
     let Some((header, data)) = usize::try_from(length).ok().and_then(|n| rest.split_at_checked(n)) else {
         let message = format!(
@@ -210,12 +221,17 @@ fn check_layout(infos: &mut [Info<'_>], length: usize, problems: &mut Vec<String
     let mut expected = 0;
     for Info { name, shape, start, end } in infos.iter() {
         if *start < expected {
-            problems.push(format!("tensor {name:?} overlaps another: it starts at byte {start}, expected {expected}"));
+            problems.push(format!(
+                "tensor {name:?} overlaps another: it starts at byte {start}, expected {expected}"
+            ));
         } else if *start > expected {
-            problems.push(format!("there is a gap before tensor {name:?}: it starts at byte {start}, expected {expected}"));
+            problems.push(format!(
+                "there is a gap before tensor {name:?}: it starts at byte {start}, expected {expected}"
+            ));
         }
         if *end > length {
-            problems.push(format!("tensor {name:?} ends at byte {end}, but there are {length} bytes of data"));
+            problems
+                .push(format!("tensor {name:?} ends at byte {end}, but there are {length} bytes of data"));
         } else if end < start || elements(shape).and_then(|n| n.checked_mul(4)) != Some(end - start) {
             problems.push(format!(
                 "tensor {name:?} of shape {shape:?} does not fit its byte range {start} to {end}"
@@ -239,7 +255,11 @@ mod tests {
         scalars.set("offset", i64::MIN);
         scalars.set("best", 0.1 + 0.2);
         let tensors = vec![
-            TensorEntry { name: "b".into(), shape: vec![2, 3], data: vec![1.0, -0.0, f32::MIN_POSITIVE, 4.0, 5.0, 6.0] },
+            TensorEntry {
+                name: "b".into(),
+                shape: vec![2, 3],
+                data: vec![1.0, -0.0, f32::MIN_POSITIVE, 4.0, 5.0, 6.0],
+            },
             TensorEntry { name: "层".into(), shape: vec![], data: vec![0.1] },
             TensorEntry { name: "empty".into(), shape: vec![0, 7], data: vec![] },
         ];
@@ -293,14 +313,25 @@ mod tests {
         let path = Path::new("x");
         assert!(decode(b"1234567", path).unwrap_err().to_string().contains("7 bytes"));
         assert!(decode(&[0xff; 64], path).unwrap_err().to_string().contains("at most"));
-        assert!(decode(&[&64u64.to_le_bytes()[..], &[b' '; 63]].concat(), path).unwrap_err().to_string().contains("cut off"));
+        assert!(
+            decode(&[&64u64.to_le_bytes()[..], &[b' '; 63]].concat(), path)
+                .unwrap_err()
+                .to_string()
+                .contains("cut off")
+        );
         assert!(message("[]", 0).contains("not a JSON object"));
         assert!(message(&"[".repeat(50_000), 0).contains("not a JSON object"));
         assert!(message(&format!(r#"{{"a":{}}}"#, t("[2]", 0, 4)), 4).contains("does not fit"));
-        assert!(message(&format!(r#"{{"a":{}}}"#, t("[18446744073709551615,8]", 0, 4)), 4).contains("does not fit"));
+        assert!(
+            message(&format!(r#"{{"a":{}}}"#, t("[18446744073709551615,8]", 0, 4)), 4)
+                .contains("does not fit")
+        );
         assert!(message(&format!(r#"{{"a":{}}}"#, t("[1]", 4, 0)), 8).contains("does not fit"));
         assert!(message(&format!(r#"{{"a":{}}}"#, t("[-1]", 0, 4)), 4).contains("no shape"));
-        assert!(message(&format!(r#"{{"a":{}}}"#, t("[4000000000]", 0, 16_000_000_000)), 4).contains("ends at byte"));
+        assert!(
+            message(&format!(r#"{{"a":{}}}"#, t("[4000000000]", 0, 16_000_000_000)), 4)
+                .contains("ends at byte")
+        );
         assert!(message(&format!(r#"{{"a":{}}}"#, t("[1]", 0, 4)), 8).contains("8 bytes of data"));
         let two = format!(r#"{{"a":{},"b":{}}}"#, t("[2]", 0, 8), t("[2]", 4, 12));
         assert!(message(&two, 12).contains("overlaps"));
