@@ -240,7 +240,7 @@ pub struct Split {
     pub validation: f64,
     /// Share of all rows held out for the test; 0 tests nothing. Has no place beside `folds`.
     pub test: f64,
-    /// Number of folds of a cross-validation, in place of `test`: each fold is the test set once.
+    /// Number of folds of a cross-validation, in place of `test`: each fold is the test set once. With by = "time", a fold trains on the rows before it.
     pub folds: Option<usize>,
     /// Seed of the shuffle. `random` splits are those of scikit-learn's `train_test_split` and `KFold` for the same seed.
     pub seed: u32,

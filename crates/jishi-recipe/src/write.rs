@@ -37,7 +37,8 @@ fn inline(value: &Value) -> String {
     match value {
         Value::String(text) => string(text),
         Value::Number(n) => match n.as_f64().filter(|_| n.is_f64()) {
-            Some(float) => toml_edit::Value::from(float).to_string(),
+            // Small and large ones with an exponent: 1e-8.
+            Some(float) => format!("{float:?}"),
             None => n.to_string(),
         },
         Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),

@@ -404,6 +404,16 @@ fn contradictions_and_ranges_have_their_line() {
     assert_problem(&bad(&plateau, &[])[0], 21, "schedule \"plateau\" goes by the validation split", "");
     let norm = VALID.replace("dropout = 0.1", "norm = \"batch\"").replace("batch = 32", "batch = 1");
     assert_problem(&bad(&norm, &[])[0], 21, "can't normalise a batch of one", "norm = \"layer\"");
+    let folds = VALID.replace("test = 0.2", "folds = 2").replace("validation = 0.2", "validation = 0.5");
+    assert_problem(
+        &bad(&folds, &[])[0],
+        10,
+        "with 2 folds each training set has 0.50 of the rows",
+        "smaller",
+    );
+    let folds = folds.replace("validation = 0.5", "by = \"column\"\ncolumn = \"part\"");
+    assert_problem(&bad(&folds, &[])[0], 12, "the column gives only one split", "");
+    good(&folds.replace("by = \"column\"", "by = \"time\""), &[]);
     let given = VALID.replace("seed = 1", "by = \"column\"\ncolumn = \"part\"");
     let lines: Vec<_> = bad(&given, &[]).iter().map(|p| p.line).collect();
     assert_eq!(lines, [Some(10), Some(11)]);
@@ -479,6 +489,7 @@ fn set_changes_adds_and_removes() {
     assert_eq!(train(&["train.early_stopping.patience=3"]).early_stopping.map(|e| e.patience), Some(3));
     assert_eq!(train(&["train.early_stopping={}", "train.early_stopping=none"]).early_stopping, None);
     let data = |set: &str| good(VALID, &[set]).recipe.data;
+    assert!(to_toml(&good(VALID, &[]).recipe).contains("eps = 1e-8\n"));
     assert_eq!(data("data.target=SalePrice").target, "SalePrice");
     assert_eq!(data("data.target=2020").target, "2020");
     assert_eq!(data("data.target=\"a b\"").target, "a b");

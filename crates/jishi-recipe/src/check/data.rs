@@ -142,18 +142,19 @@ impl Checker<'_> {
             self.fault(about, message, "leave one of them out");
         }
         let left = 1.0 - 1.0 / folds.max(1) as f64;
-        if folds >= 2 && split.validation < 1.0 && split.validation >= left {
+        // Folds by time chain forward, each with a training set of its own size: the data decides.
+        let even = folds >= 2 && split.by != SplitBy::Time;
+        if even && split.validation < 1.0 && split.validation >= left {
             let message = format!(
                 "nothing is left to train on: with {folds} folds each training set has {left:.2} of the rows, and validation takes {}",
                 split.validation
             );
             self.fault(&["data.split.validation", "data.split.folds"], message, "make `validation` smaller");
         }
-        if matches!(split.by, SplitBy::Column | SplitBy::Time) {
-            let by = if split.by == SplitBy::Time { "time" } else { "column" };
-            let message = format!("`folds` can't be drawn with by = \"{by}\": there is only one such split");
+        if split.by == SplitBy::Column {
+            let message = "`folds` can't be drawn with by = \"column\": the column gives only one split";
             let about = &["data.split.folds", "data.split.by"];
-            self.fault(about, message, "folds go with \"random\", \"stratified\" and \"group\"");
+            self.fault(about, message, "folds go with \"random\", \"stratified\", \"group\" and \"time\"");
         }
     }
 
