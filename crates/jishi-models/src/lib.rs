@@ -18,7 +18,6 @@ pub mod weights;
 
 pub use context::Context;
 pub use error::ModelError;
-pub use layers::numbers::bin_edges;
 pub use registry::{FAMILIES, Family};
 pub use rng::Rng;
 pub use table::{TableInput, TableModel, TableShape, uses_one_hot};

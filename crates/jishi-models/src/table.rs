@@ -20,7 +20,7 @@ pub struct TableShape {
     pub cardinalities: Vec<usize>,
     /// Outputs of the model: 1 for a regression and for a binary cross-entropy, else the classes.
     pub outputs: usize,
-    /// Bin edges of every number for the piecewise-linear encoding, as from [`crate::bin_edges`]; else empty.
+    /// Bin edges of every number, rising, for the piecewise-linear encoding; else empty.
     #[serde(default)]
     pub bin_edges: Vec<Vec<f32>>,
 }
@@ -60,6 +60,7 @@ pub fn uses_one_hot(model: &Model) -> bool {
 
 /// A model of table rows.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run holds one; a box would gain nothing")]
 pub enum TableModel {
     /// One dense layer.
     Linear(LinearFamily),

@@ -6,31 +6,6 @@ use burn::tensor::{Int, Tensor, TensorData, activation::relu};
 
 use crate::init::Scope;
 
-/// Bin edges of one number for the piecewise-linear encoding: quantiles of its training values (§3.2.1),
-/// each edge once. At least two edges, in rising order. `values` is left sorted.
-///
-/// Quantiles interpolate linearly between order statistics, as NumPy and PyTorch do.
-#[must_use]
-pub fn bin_edges(values: &mut [f32], bins: usize) -> Vec<f32> {
-    values.sort_unstable_by(f32::total_cmp);
-    let bins = bins.max(1);
-    let mut edges: Vec<f32> = (0..=bins)
-        .filter_map(|t| {
-            let position = (values.len().checked_sub(1)? * t) as f64 / bins as f64;
-            let (low, share) = (position as usize, position.fract());
-            let (a, b) = (f64::from(values[low]), f64::from(values[(low + 1).min(values.len() - 1)]));
-            Some((a + (b - a) * share) as f32)
-        })
-        .collect();
-    edges.dedup();
-    match edges[..] {
-        [] => vec![0.0, 1.0],
-        // A number that never varies: its distance from that value.
-        [only] => vec![only, only + only.abs().max(1.0)],
-        _ => edges,
-    }
-}
-
 /// Piecewise-linear encoding, with the linear layer that follows it, one for each number.
 #[derive(Module, Debug)]
 pub struct PiecewiseLinear {
@@ -59,7 +34,7 @@ struct Encoding {
 }
 
 impl PiecewiseLinear {
-    /// An encoding with these bin edges for every number, as from [`bin_edges`].
+    /// An encoding with these rising bin edges for every number: quantiles of its training values (§3.2.1).
     #[must_use]
     pub fn init(scope: &Scope, edges: &[Vec<f32>], width: usize) -> Self {
         let numbers = edges.len();
@@ -195,6 +170,7 @@ fn per_number(x: Tensor<2>, weight: Tensor<3>, bias: Tensor<2>) -> Tensor<2> {
 
 /// An embedding of numbers.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model holds one; a box would gain nothing")]
 pub enum NumberEmbeddingLayer {
     /// Piecewise-linear encoding.
     PiecewiseLinear(PiecewiseLinear),
@@ -230,16 +206,6 @@ mod tests {
     use jishi_recipe::Init;
 
     use super::*;
-
-    #[test]
-    fn edges_are_quantiles_once_each() {
-        let mut values = vec![3.0, 1.0, 2.0, 0.0, 4.0];
-        assert_eq!(bin_edges(&mut values, 2), [0.0, 2.0, 4.0]);
-        assert_eq!(bin_edges(&mut values, 8), [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]);
-        assert_eq!(bin_edges(&mut [0.0, 0.0, 0.0, 1.0], 4), [0.0, 0.25, 1.0]);
-        assert_eq!(bin_edges(&mut [5.0, 5.0], 4), [5.0, 10.0]);
-        assert_eq!(bin_edges(&mut [], 4), [0.0, 1.0]);
-    }
 
     #[test]
     fn the_encoding_is_that_of_the_paper() {
