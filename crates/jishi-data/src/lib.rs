@@ -4,6 +4,8 @@ pub mod builtin;
 mod cache;
 pub mod encoded;
 pub mod error;
+pub mod inspect;
+pub mod json;
 pub mod ledger;
 pub mod mt19937;
 pub mod pipeline;
@@ -12,6 +14,7 @@ mod rows;
 pub mod source;
 pub mod split;
 pub mod table;
+pub mod write;
 
 pub use encoded::{Encoded, Storage};
 pub use error::DataError;

@@ -240,7 +240,7 @@ pub(crate) fn nearest(wanted: &str, names: impl Iterator<Item = String>) -> Opti
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
 
     #[test]

@@ -177,8 +177,8 @@ fn parse_time(text: &[u8]) -> Option<i64> {
             if n == 0 {
                 return None;
             }
-            for i in 0..6 {
-                micros = micros * 10 + if i < n { i64::from(after[i] - b'0') } else { 0 };
+            for digit in after[..n].iter().chain(b"000000").take(6) {
+                micros = micros * 10 + i64::from(digit - b'0');
             }
             rest = &after[n..];
         }
