@@ -210,9 +210,8 @@ impl RowFile {
             // SAFETY: the mapping is read-only and of a file that nothing writes to any more, so pages that
             // are given back hold the same bytes when they are read again.
             let advised = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-            if advised.is_err() {
-                // Advice only: without it more memory stays resident, and the kernel takes it when needed.
-            }
+            // Advice alone: where it is refused, more stays resident until the system takes it back.
+            advised.unwrap_or_default();
         }
     }
 }
@@ -294,7 +293,16 @@ impl EncodedWriter {
         };
         let hot: usize = self.cardinalities.iter().map(|&slots| slots as usize - 1).sum();
         let dense = numbers + hot;
-        Ok(Encoded { rows, numbers, categories, cardinalities: self.cardinalities, dense, places, store, target })
+        Ok(Encoded {
+            rows,
+            numbers,
+            categories,
+            cardinalities: self.cardinalities,
+            dense,
+            places,
+            store,
+            target,
+        })
     }
 }
 

@@ -65,30 +65,26 @@ impl Splits {
 /// # Errors
 /// [`DataError::Bad`] where the shares leave a split empty, or the column of the split does not fit.
 pub fn split(table: &Table, split: &Split, target: &str, usable: &[u32]) -> Result<Splits, DataError> {
-    let splits = if split.by == SplitBy::Column {
-        assigned::split(table, split_column(table, split)?, usable)?
-    } else {
-        let sizes = Sizes::new(split, usable.len())?;
-        match split.by {
-            SplitBy::Random => random(usable, sizes, split.seed),
-            SplitBy::Stratified => {
-                let classes = Keys::of_target(table, target, usable)?;
-                classes.fit_in(&[("validation", sizes.validation), ("test", sizes.test)])?;
-                classes.have(sizes.splits(), table)?;
-                stratified::split(&classes, sizes, split.seed).rows(usable)
-            }
-            SplitBy::Group => {
-                let groups = Keys::of_column(table, split_column(table, split)?, usable, "group")?;
-                group::split(&groups, sizes, split.seed)?.rows(usable)
-            }
-            SplitBy::Time => {
-                let (order, ties) = time::order(table, split_column(table, split)?, usable)?;
-                time::split(&order, &ties, sizes)?
-            }
-            SplitBy::Column => unreachable!("handled above"),
+    let sizes = || Sizes::new(split, usable.len());
+    Ok(match split.by {
+        SplitBy::Random => random(usable, sizes()?, split.seed),
+        SplitBy::Stratified => {
+            let sizes = sizes()?;
+            let classes = Keys::of_target(table, target, usable)?;
+            classes.fit_in(&[("validation", sizes.validation), ("test", sizes.test)])?;
+            classes.have(sizes.splits(), table)?;
+            stratified::split(&classes, sizes, split.seed).rows(usable)
         }
-    };
-    Ok(splits)
+        SplitBy::Group => {
+            let groups = Keys::of_column(table, split_column(table, split)?, usable, "group")?;
+            group::split(&groups, sizes()?, split.seed)?.rows(usable)
+        }
+        SplitBy::Time => {
+            let (order, ties) = time::order(table, split_column(table, split)?, usable)?;
+            time::split(&order, &ties, sizes()?)?
+        }
+        SplitBy::Column => assigned::split(table, split_column(table, split)?, usable)?,
+    })
 }
 
 /// The folds of a cross-validation: every usable row (ascending) is in the test split of exactly one
@@ -109,14 +105,19 @@ pub fn folds(table: &Table, split: &Split, target: &str, usable: &[u32]) -> Resu
             .help("use fewer folds or more data")
             .into());
     }
-    if split.by == SplitBy::Time {
-        let (order, ties) = time::order(table, split_column(table, split)?, usable)?;
-        return time::folds(&order, &ties, k, share(split.validation, "validation")?);
-    }
-    let validation = Sizes::new(&Split { test: 0.0, ..split.clone() }, n)?.validation;
+    // Rows to validate on in every fold; there is at least one left to train on.
+    let validation = || {
+        let validation = Sizes::new(&Split { test: 0.0, ..split.clone() }, n)?.validation;
+        if validation + n.div_ceil(k) < n {
+            Ok(validation)
+        } else {
+            Err(Problems::from(empty("training", n)))
+        }
+    };
     let cut = match split.by {
-        SplitBy::Random => random_folds(n, k, validation, split.seed),
+        SplitBy::Random => random_folds(n, k, validation()?, split.seed),
         SplitBy::Stratified => {
+            let validation = validation()?;
             let classes = Keys::of_target(table, target, usable)?;
             classes.fit_in(&[("validation", validation)])?;
             // With two folds half of a class is in the test split, and the other half has to be two rows.
@@ -125,19 +126,20 @@ pub fn folds(table: &Table, split: &Split, target: &str, usable: &[u32]) -> Resu
         }
         SplitBy::Group => {
             let groups = Keys::of_column(table, split_column(table, split)?, usable, "group")?;
-            group::folds(&groups, k, validation, split.seed)?
+            group::folds(&groups, k, validation()?, split.seed)?
         }
-        SplitBy::Time => unreachable!("handled above"),
+        SplitBy::Time => {
+            let (order, ties) = time::order(table, split_column(table, split)?, usable)?;
+            return time::folds(&order, &ties, k, share(split.validation, "validation")?);
+        }
         SplitBy::Column => {
             return Err(Problem::new("rows that a column assigns to splits cannot be folded")
                 .help("leave out `folds`, or split by `random`, `stratified`, `group` or `time`")
                 .into());
         }
     };
-    for fold in &cut {
-        if fold.train.is_empty() {
-            return Err(empty("training", n).into());
-        }
+    if cut.iter().any(|fold| fold.train.is_empty()) {
+        return Err(empty("training", n).into());
     }
     Ok(cut.into_iter().map(|fold| fold.rows(usable)).collect())
 }
@@ -179,7 +181,8 @@ fn share(share: f64, name: &str) -> Result<f64, Problems> {
     if (0.0..1.0).contains(&share) {
         Ok(share)
     } else {
-        Err(Problem::new(format!("the {name} share is {share}, but it must be at least 0 and below 1")).into())
+        Err(Problem::new(format!("the {name} share is {share}, but it must be at least 0 and below 1"))
+            .into())
     }
 }
 
@@ -231,7 +234,7 @@ fn random_folds(n: usize, k: usize, validation: usize, seed: u32) -> Vec<Cut> {
             let rest = without(n, &test);
             let shuffled = RandomState::new(fold_seed(seed, fold)).permutation(rest.len() as u32);
             let pick = |places: &[u32]| places.iter().map(|&p| rest[p as usize]).collect();
-            let (train, held) = shuffled.split_at(rest.len().saturating_sub(validation));
+            let (train, held) = shuffled.split_at(rest.len() - validation);
             let mut cut = Cut { train: pick(train), validation: pick(held), test };
             cut.sort();
             cut
@@ -286,9 +289,11 @@ impl Keys {
         let found = Self::of_column(table, column, usable, "class")?;
         let classes = found.counts.len();
         if classes > MAX_CLASSES {
-            return Err(Problem::new(format!("column `{target}` has {classes} distinct values: too many classes"))
-                .help("stratified splits are for classification; split by `random`")
-                .into());
+            return Err(Problem::new(format!(
+                "column `{target}` has {classes} distinct values: too many classes"
+            ))
+            .help("stratified splits are for classification; split by `random`")
+            .into());
         }
         Ok(found)
     }
@@ -297,7 +302,8 @@ impl Keys {
     fn of_column(table: &Table, column: usize, usable: &[u32], what: &str) -> Result<Self, DataError> {
         let info = &table.columns[column];
         let mut numbers: HashMap<u64, u32> = HashMap::new();
-        let mut found = Self { column, of: Vec::with_capacity(usable.len()), keys: Vec::new(), counts: Vec::new() };
+        let mut found =
+            Self { column, of: Vec::with_capacity(usable.len()), keys: Vec::new(), counts: Vec::new() };
         let mut missing = Vec::new();
         for (chunk, rows) in by_chunk(table, usable) {
             for &row in rows {
@@ -333,8 +339,10 @@ impl Keys {
     fn fit_in(&self, sizes: &[(&str, usize)]) -> Result<(), Problems> {
         let classes = self.counts.len();
         let small = sizes.iter().filter(|(_, size)| *size > 0 && *size < classes).map(|(name, size)| {
-            Problem::new(format!("the {name} split of {size} rows cannot hold a row of every one of {classes} classes"))
-                .help(format!("raise the share of `{name}`, or split by `random`"))
+            Problem::new(format!(
+                "the {name} split of {size} rows cannot hold a row of every one of {classes} classes"
+            ))
+            .help(format!("raise the share of `{name}`, or split by `random`"))
         });
         Problems(small.collect()).into_result()
     }
@@ -345,8 +353,10 @@ impl Keys {
         let few = (0..self.counts.len()).filter(|&c| self.counts[c] < needed).map(|c| {
             let (class, rows) = (key_text(table, self.column, self.keys[c]), self.counts[c]);
             let rows = if rows == 1 { "1 row".into() } else { format!("{rows} rows") };
-            Problem::new(format!("class `{class}` of column `{name}` has {rows}, but a stratified split needs {needed} here"))
-                .help("drop or merge rare classes, use fewer folds, or split by `random`")
+            Problem::new(format!(
+                "class `{class}` of column `{name}` has {rows}, but a stratified split needs {needed} here"
+            ))
+            .help("drop or merge rare classes, use fewer folds, or split by `random`")
         });
         Problems(few.take(20).collect()).into_result()
     }

@@ -99,7 +99,9 @@ fn check_target(target: &Target, task: TaskName) -> Result<(), String> {
             }
             let all_numbers = || classes.iter().all(|c| c.parse::<f64>().is_ok_and(f64::is_finite));
             match kind {
-                ColumnType::Number if !all_numbers() => Err("a class of a numeric column is no number".into()),
+                ColumnType::Number if !all_numbers() => {
+                    Err("a class of a numeric column is no number".into())
+                }
                 ColumnType::Date => Err("classes cannot be dates".into()),
                 _ => Ok(()),
             }

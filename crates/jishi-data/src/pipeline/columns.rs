@@ -38,13 +38,16 @@ impl Roles {
         problems.extend(missing_columns(&data.ignore, "data.ignore"));
         let typed: Vec<String> = data.types.keys().cloned().collect();
         problems.extend(missing_columns(&typed, "data.types"));
-        for (name, _) in &data.scale.columns {
+        for name in data.scale.columns.keys() {
             match find_column(table, name, "data.scale.columns") {
                 Err(problem) => problems.push(problem),
-                Ok(c) if !matches!(table.columns[c].kind, ColumnType::Number | ColumnType::Date) => problems.push(
-                    Problem::new(format!("`data.scale.columns` scales column `{name}`, which does not hold numbers"))
+                Ok(c) if !matches!(table.columns[c].kind, ColumnType::Number | ColumnType::Date) => problems
+                    .push(
+                        Problem::new(format!(
+                            "`data.scale.columns` scales column `{name}`, which does not hold numbers"
+                        ))
                         .help(format!("leave it out, or set `data.types.{name} = \"number\"`")),
-                ),
+                    ),
                 Ok(_) => {}
             }
         }

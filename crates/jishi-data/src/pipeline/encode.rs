@@ -84,7 +84,9 @@ impl<'a> Encoder<'a> {
         let mut problems = Vec::new();
         let mut find = |name: &str, kind| {
             let Some(column) = table.column_index(name) else {
-                problems.push(Problem::new(format!("column `{name}` is missing")).help("the model was trained with it"));
+                problems.push(
+                    Problem::new(format!("column `{name}` is missing")).help("the model was trained with it"),
+                );
                 return None;
             };
             let found = table.columns[column].kind;
@@ -108,14 +110,20 @@ impl<'a> Encoder<'a> {
             let offset = if feature.cardinality().is_some() { categories } else { numbers };
             numbers += feature.numbers();
             categories += usize::from(feature.cardinality().is_some());
-            columns.push(Input { feature, column, offset, codes: translate(feature, &table.columns[column].categories) });
+            columns.push(Input {
+                feature,
+                column,
+                offset,
+                codes: translate(feature, &table.columns[column].categories),
+            });
         }
         let target = target.and_then(|target| {
             let column = find(target.column(), target.kind())?;
             let known: HashMap<&str, u32> = target.classes().iter().map(String::as_str).zip(0..).collect();
             let classes = match target.kind() {
                 jishi_recipe::ColumnType::Number => {
-                    let number = |(name, class): (&&str, &u32)| Some((name.parse::<f64>().ok()?.to_bits(), *class));
+                    let number =
+                        |(name, class): (&&str, &u32)| Some((name.parse::<f64>().ok()?.to_bits(), *class));
                     known.iter().filter_map(number).collect()
                 }
                 _ => {
@@ -142,7 +150,8 @@ impl<'a> Encoder<'a> {
             order.par_sort_unstable_by_key(|&i| (rows[i as usize], i));
             order
         });
-        let ascending: Option<Vec<u32>> = order.as_ref().map(|o| o.iter().map(|&i| rows[i as usize]).collect());
+        let ascending: Option<Vec<u32>> =
+            order.as_ref().map(|o| o.iter().map(|&i| rows[i as usize]).collect());
         let ascending = ascending.as_deref().unwrap_or(rows);
         let cardinalities: Vec<u32> =
             self.columns.iter().filter_map(|c| c.feature.cardinality()).map(|slots| slots as u32).collect();
@@ -152,7 +161,8 @@ impl<'a> Encoder<'a> {
         let mut recorder = Recorder::new(self);
         let tasks = self.tasks(ascending);
         for wave in tasks.chunks(2 * rayon::current_num_threads()) {
-            let blocks: Vec<Block> = wave.par_iter().map(|&(chunk, rows)| self.block(&self.table.chunk(chunk), rows)).collect();
+            let blocks: Vec<Block> =
+                wave.par_iter().map(|&(chunk, rows)| self.block(&self.table.chunk(chunk), rows)).collect();
             for ((_, rows), block) in wave.iter().zip(blocks) {
                 writer.push(rows.len(), &block.numbers, &block.codes)?;
                 if let Some((ledger, split)) = &mut ledger {
@@ -199,7 +209,8 @@ impl<'a> Encoder<'a> {
         for (strip, rows) in rows.chunks(STRIP).enumerate() {
             let first = strip * STRIP;
             for (index, input) in self.columns.iter().enumerate() {
-                let mut events = Events { chunk, feature: index as u32, listed: self.listed, block: &mut block };
+                let mut events =
+                    Events { chunk, feature: index as u32, listed: self.listed, block: &mut block };
                 events.fill(input, rows, first, n, c);
             }
         }
@@ -221,15 +232,19 @@ impl<'a> Encoder<'a> {
         }
         for (feature, (count, row, line)) in forbidden {
             let name = &self.columns[feature as usize].feature.column;
-            let problem = Problem::new(format!("column `{name}` is missing in {count} of these rows, first here"))
-                .help("the model was trained without missing values there: fill them in or remove the rows");
+            let problem =
+                Problem::new(format!("column `{name}` is missing in {count} of these rows, first here"))
+                    .help(
+                        "the model was trained without missing values there: fill them in or remove the rows",
+                    );
             problems.push(at(row, line, problem));
         }
         let Some(target) = &self.target else { return Problems(problems).into_result() };
         let name = target.target.column();
         if let Some(&(row, line)) = all.no_target.first() {
             let count = all.no_target.len();
-            let problem = Problem::new(format!("target `{name}` is missing or not finite in {count} rows, first here"));
+            let problem =
+                Problem::new(format!("target `{name}` is missing in {count} of these rows, first here"));
             problems.push(at(row, line, problem.help("fill it in, or remove these rows")));
         }
         let mut unknown: BTreeMap<u64, (usize, u32, u64)> = BTreeMap::new();
@@ -399,11 +414,10 @@ impl TargetInput<'_> {
             let key = crate::rows::key(chunk, self.column, info_kind, at);
             match self.target {
                 Target::Number { .. } => {
-                    let y = key.map_or(f64::NAN, f64::from_bits);
-                    if !y.is_finite() {
+                    if key.is_none() {
                         block.no_target.push((row, chunk.lines().value(at)));
                     }
-                    block.raw.push(y);
+                    block.raw.push(key.map_or(0.0, f64::from_bits));
                 }
                 Target::Class { .. } => {
                     let class = key.and_then(|key| self.classes.get(&key).copied());
@@ -440,7 +454,13 @@ impl<'a> Recorder<'a> {
                 _ => {
                     let feature_of = self.encoder.columns[feature as usize].feature;
                     let reason = reason(feature_of, change);
-                    ledger.entry(Action::Changed, &reason, Some(&feature_of.column), split, &table.files[file])
+                    ledger.entry(
+                        Action::Changed,
+                        &reason,
+                        Some(&feature_of.column),
+                        split,
+                        &table.files[file],
+                    )
                 }
             };
             self.open.insert((feature, change), (file, entry));
@@ -460,14 +480,19 @@ fn reason(feature: &Feature, change: Change) -> String {
             format!("missing value filled with {}{}", by(*missing), number_text(*fill))
         }
         (Encoding::Date { missing, fill, .. }, _) => {
-            let moment = jiff::Timestamp::from_microsecond(*fill).map_or_else(|_| fill.to_string(), |t| t.to_string());
+            let moment =
+                jiff::Timestamp::from_microsecond(*fill).map_or_else(|_| fill.to_string(), |t| t.to_string());
             format!("missing date filled with {}{moment}", by(*missing))
         }
-        (Encoding::Category { .. }, Change::Unknown) => "category counts as unknown: rare or never seen in training".into(),
-        (Encoding::Category { missing: MissingCategory::MostFrequent, values, .. }, Change::Filled) => match values.first() {
-            Some(value) => format!("missing category filled with the most frequent, `{value}`"),
-            None => "missing category counts as unknown".into(),
-        },
+        (Encoding::Category { .. }, Change::Unknown) => {
+            "category counts as unknown: rare or never seen in training".into()
+        }
+        (Encoding::Category { missing: MissingCategory::MostFrequent, values, .. }, Change::Filled) => {
+            match values.first() {
+                Some(value) => format!("missing category filled with the most frequent, `{value}`"),
+                None => "missing category counts as unknown".into(),
+            }
+        }
         (Encoding::Category { .. }, Change::Filled) => {
             "missing category counts as unknown: never missing in training".into()
         }

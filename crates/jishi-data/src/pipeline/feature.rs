@@ -83,7 +83,9 @@ impl Feature {
     #[must_use]
     pub fn numbers(&self) -> usize {
         match &self.encoding {
-            Encoding::Number { value, indicator, .. } => usize::from(value.is_some()) + usize::from(*indicator),
+            Encoding::Number { value, indicator, .. } => {
+                usize::from(value.is_some()) + usize::from(*indicator)
+            }
             Encoding::Date { parts, indicator, .. } => parts.len() + usize::from(*indicator),
             Encoding::Category { .. } => 0,
         }
@@ -93,7 +95,9 @@ impl Feature {
     #[must_use]
     pub fn cardinality(&self) -> Option<usize> {
         match &self.encoding {
-            Encoding::Category { values, own_missing, .. } => Some(1 + values.len() + usize::from(*own_missing)),
+            Encoding::Category { values, own_missing, .. } => {
+                Some(1 + values.len() + usize::from(*own_missing))
+            }
             _ => None,
         }
     }

@@ -199,7 +199,10 @@ impl Fit<'_> {
         let name = self.name();
         let mut notes = Vec::new();
         if !constant.is_empty() {
-            notes.push(format!("{} of column `{name}`: the same in every training row, left out", constant.join(", ")));
+            notes.push(format!(
+                "{} of column `{name}`: the same in every training row, left out",
+                constant.join(", ")
+            ));
         }
         if parts.is_empty() && !indicator {
             return Ok((None, notes));
@@ -240,7 +243,9 @@ impl Fit<'_> {
         let own_missing = policy == MissingCategory::Own && missing > 0;
         let mut notes = Vec::new();
         if overflow > 0 {
-            notes.push(format!("column `{name}` has too many distinct values: {overflow} training rows count as unknown"));
+            notes.push(format!(
+                "column `{name}` has too many distinct values: {overflow} training rows count as unknown"
+            ));
         }
         let merged = distinct - seen.len();
         if merged > 0 {
@@ -272,8 +277,7 @@ fn edges(scaler: &Scaler, sorted: &[f64], bins: usize) -> Vec<f32> {
     let bins = bins.max(1);
     // Every scaling keeps the order, so that scaled quantiles are the quantiles of scaled values.
     let scaled: Vec<f64> = sorted.iter().map(|&x| scaler.scale(x)).collect();
-    let mut edges: Vec<f32> =
-        (0..=bins).map(|i| super::encode::narrow(quantile(&scaled, i as f64 / bins as f64))).collect();
+    let mut edges: Vec<f32> = (0..=bins).map(|i| super::encode::narrow(quantile(&scaled, i, bins))).collect();
     edges.dedup();
     if let [only] = edges[..] {
         // Different in 64 bits, equal in 32. A bin must not be so narrow that it blows values up.

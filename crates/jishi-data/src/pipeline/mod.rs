@@ -24,8 +24,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) use self::columns::find_column;
 pub use self::feature::{Encoding, Feature, Slot};
 pub use self::scale::Scaler;
-pub use self::target::Target;
 pub(crate) use self::target::MAX_CLASSES;
+pub use self::target::Target;
 pub use self::usable::usable_rows;
 
 use self::encode::Encoder;
@@ -94,12 +94,18 @@ impl Pipeline {
         let mut rows = train.to_vec();
         rows.sort_unstable();
         if rows.is_empty() {
-            return Err(Problem::new("there is no training row").help("change the shares of the split").into());
+            return Err(Problem::new("there is no training row")
+                .help("change the shares of the split")
+                .into());
         }
         let (target, fitted) = rayon::join(
             || Target::fit(table, roles.target, &rows, data, task),
             || -> Vec<Result<fit::Fitted, Problem>> {
-                roles.features.par_iter().map(|&column| fit::feature(table, column, &rows, data, bins)).collect()
+                roles
+                    .features
+                    .par_iter()
+                    .map(|&column| fit::feature(table, column, &rows, data, bins))
+                    .collect()
             },
         );
         let (mut features, mut notes, mut problems) = (Vec::new(), Vec::new(), Vec::new());
@@ -149,7 +155,7 @@ impl Pipeline {
     /// # Errors
     /// [`DataError::Bad`]: columns that the table lacks or holds with another type than in training; values
     /// missing where training had none (policies `drop` and `error`: see [`Self::usable_rows`]); targets
-    /// that are missing, not finite, or of a class that training did not have. [`DataError::Io`]: the store
+    /// that are missing or of a class that training did not have. [`DataError::Io`]: the store
     /// cannot be written.
     ///
     /// # Panics
@@ -171,18 +177,22 @@ impl Pipeline {
     /// The rows of new data that can be encoded: what the policies of training drop goes to the ledger.
     ///
     /// # Errors
-    /// [`DataError::Bad`]: values missing where the policy is `error`, or in the target; targets that are not
-    /// finite.
-    pub fn usable_rows(&self, table: &Table, with_target: bool, ledger: &mut Ledger) -> Result<Vec<u32>, DataError> {
+    /// [`DataError::Bad`]: values missing where the policy is `error`, or in the target.
+    pub fn usable_rows(
+        &self,
+        table: &Table,
+        with_target: bool,
+        ledger: &mut Ledger,
+    ) -> Result<Vec<u32>, DataError> {
         let mut rules = Vec::new();
-        if with_target {
-            if let Some(column) = table.column_index(self.spec.target.column()) {
-                rules.push(Rule::target(column, MissingTarget::Error));
-            }
+        if let Some(column) = table.column_index(self.spec.target.column()).filter(|_| with_target) {
+            rules.push(Rule::target(column, MissingTarget::Error));
         }
         for feature in &self.spec.features {
             let missing = match &feature.encoding {
-                Encoding::Number { missing, .. } | Encoding::Date { missing, .. } => OnMissing::of_number(*missing),
+                Encoding::Number { missing, .. } | Encoding::Date { missing, .. } => {
+                    OnMissing::of_number(*missing)
+                }
                 Encoding::Category { missing, .. } => OnMissing::of_category(*missing),
             };
             if let Some(column) = table.column_index(&feature.column) {
@@ -298,7 +308,10 @@ impl Pipeline {
         let extra: Vec<&String> = names.iter().filter(|name| !known(name)).collect();
         let mut problems: Vec<Problem> = Vec::new();
         for feature in self.spec.features.iter().filter(|f| !names.contains(&f.column)) {
-            let problem = Problem::new(format!("column `{}` is missing: the model was trained with it", feature.column));
+            let problem = Problem::new(format!(
+                "column `{}` is missing: the model was trained with it",
+                feature.column
+            ));
             problems.push(match nearest(&feature.column, extra.iter().map(ToString::to_string)) {
                 Some(near) => problem.help(format!("there is `{near}`: rename it if it is meant")),
                 None => problem.help("add it; leave its fields empty where a value is not known"),
@@ -307,7 +320,10 @@ impl Pipeline {
         if !extra.is_empty() && !ignore_extra {
             let listed: Vec<String> = extra.iter().map(|name| format!("`{name}`")).collect();
             let (noun, verb) = if extra.len() == 1 { ("column", "was") } else { ("columns", "were") };
-            let problem = Problem::new(format!("{noun} {} {verb} not in the training data", crate::rows::listed(&listed, 20)));
+            let problem = Problem::new(format!(
+                "{noun} {} {verb} not in the training data",
+                crate::rows::listed(&listed, 20)
+            ));
             problems.push(problem.help("remove them, or say that extra columns are to be ignored"));
         }
         Problems(problems).into_result()

@@ -105,7 +105,8 @@ mod tests {
     fn quantiles_are_scipys() {
         for (p, x) in PPF {
             assert!((quantile(p) - x).abs() < 1e-12 * x.abs().max(1.0), "{p}: {} != {x}", quantile(p));
-            assert!((quantile(1.0 - p) + x).abs() < 1e-8, "{p}");
+            // Near 1 the shares themselves are rounded.
+            assert!(p < 1e-3 || (quantile(1.0 - p) + x).abs() < 1e-12, "{p}");
         }
         assert_eq!(quantile(0.0), f64::NEG_INFINITY);
         assert_eq!(quantile(1.0), f64::INFINITY);

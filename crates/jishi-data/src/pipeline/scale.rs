@@ -4,7 +4,7 @@ use jishi_recipe::Scaling;
 use serde::{Deserialize, Serialize};
 
 use super::normal;
-use super::stats::{Moments, quantile};
+use super::stats::{Moments, at_share, quantile};
 
 /// Most quantiles that a quantile scaling keeps.
 const QUANTILES: usize = 1000;
@@ -71,13 +71,12 @@ impl Scaler {
             Scaling::Standard => Self::Standard { mean: moments.mean, deviation: moments.deviation() },
             Scaling::MinMax => Self::MinMax { min: moments.min, max: moments.max },
             Scaling::Robust => {
-                let range = quantile(sorted, 0.75) - quantile(sorted, 0.25);
-                Self::Robust { median: quantile(sorted, 0.5), range: if range > 0.0 { range } else { 1.0 } }
+                let range = quantile(sorted, 3, 4) - quantile(sorted, 1, 4);
+                Self::Robust { median: quantile(sorted, 1, 2), range: if range > 0.0 { range } else { 1.0 } }
             }
             Scaling::Quantile => {
                 let n = sorted.len().clamp(2, QUANTILES);
-                let at = |i: usize| quantile(sorted, i as f64 / (n - 1) as f64);
-                Self::Quantile { quantiles: (0..n).map(at).collect() }
+                Self::Quantile { quantiles: (0..n).map(|i| quantile(sorted, i, n - 1)).collect() }
             }
             Scaling::Log => Self::Log { mean: logs.mean, deviation: logs.deviation() },
         }
@@ -145,7 +144,11 @@ impl Scaler {
                 quantiles.iter().all(|q| q.is_finite()) && quantiles.is_sorted()
             }
         };
-        if sound { Ok(()) } else { Err("a scaling holds a number that is not finite, not positive or out of order") }
+        if sound {
+            Ok(())
+        } else {
+            Err("a scaling holds a number that is not finite, not positive or out of order")
+        }
     }
 }
 
@@ -178,7 +181,7 @@ fn value_at(quantiles: &[f64], share: f64) -> f64 {
     if share >= 1.0 - EDGE {
         return quantiles[quantiles.len() - 1];
     }
-    quantile(quantiles, share)
+    at_share(quantiles, share)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Moments {
     pub fn deviation(&self) -> f64 {
         let variance = self.squares / self.count;
         let noise = self.count * f64::EPSILON * variance + (self.count * self.mean * f64::EPSILON).powi(2);
-        if variance <= noise { 1.0 } else { variance.sqrt() }
+        if variance.is_finite() && variance <= noise { 1.0 } else { variance.sqrt() }
     }
 
     pub fn is_constant(&self) -> bool {
@@ -119,15 +119,24 @@ pub(super) fn median(values: &mut [f64]) -> Option<f64> {
     Some(lower + (upper - lower) / 2.0)
 }
 
-/// The quantile `q` (0 to 1) of sorted values, between two of them on a straight line (Hyndman &
-/// Fan 1996, type 7, numpy's default). `sorted` holds at least one value.
-pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let place = q * (sorted.len() - 1) as f64;
-    let low = place.floor() as usize;
-    let high = (low + 1).min(sorted.len() - 1);
-    let (a, b) = (sorted[low], sorted[high]);
-    let value = a + (b - a) * (place - low as f64);
-    value.clamp(a, b)
+/// The quantile `part / parts` of sorted values, between two of them on a straight line (Hyndman & Fan
+/// 1996, type 7, numpy's default). The rank is a ratio of whole numbers, so that no rounding moves the
+/// quantile of a run of equal values off them. `sorted` holds at least one value.
+pub(super) fn quantile(sorted: &[f64], part: usize, parts: usize) -> f64 {
+    let rank = part as u64 * (sorted.len() as u64 - 1);
+    let parts = parts as u64;
+    between(sorted, (rank / parts) as usize, (rank % parts) as f64 / parts as f64)
+}
+
+/// The value that lies at a share (0 to 1) of sorted values, on a straight line between two of them.
+pub(super) fn at_share(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    between(sorted, place.floor() as usize, place.fract())
+}
+
+fn between(sorted: &[f64], low: usize, fraction: f64) -> f64 {
+    let (a, b) = (sorted[low], sorted[(low + 1).min(sorted.len() - 1)]);
+    (a + (b - a) * fraction).clamp(a, b)
 }
 
 #[cfg(test)]
@@ -139,7 +148,10 @@ mod tests {
         let values = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.5, 2.5];
         let all = Moments::of_slice(&values);
         let left = Moments::of_slice(&values[..3]);
-        let merged = left.merge(Moments::of_slice(&values[3..6])).merge(Moments::of(2.5, 2)).merge(Moments::of(0.0, 0));
+        let merged = left
+            .merge(Moments::of_slice(&values[3..6]))
+            .merge(Moments::of(2.5, 2))
+            .merge(Moments::of(0.0, 0));
         assert!((merged.mean - all.mean).abs() < 1e-12 && (merged.squares - all.squares).abs() < 1e-12);
         assert_eq!((merged.min, merged.max, merged.count), (-5.0, 9.0, 8.0));
     }
@@ -156,6 +168,14 @@ mod tests {
         assert_eq!(median(&mut [2.0]), Some(2.0));
         assert_eq!(median(&mut [9.0, 1.0, 3.0]), Some(3.0));
         assert_eq!(median(&mut [9.0, 1.0, 3.0, 4.0]), Some(3.5));
+    }
+
+    #[test]
+    fn quantiles_of_ties_are_exact() {
+        let sorted: Vec<f64> = (0..400).map(|i| f64::from(i / 57) * 0.1).collect();
+        assert!((0..400).all(|i| quantile(&sorted, i, 399) == sorted[i]));
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 3, 4), 3.0);
+        assert_eq!((at_share(&[1.0, 2.0, 4.0], 0.75), at_share(&[1.0, 2.0], 1.0)), (3.0, 2.0));
     }
 
     #[test]

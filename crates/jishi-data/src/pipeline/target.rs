@@ -104,13 +104,15 @@ pub(super) fn check_type(table: &Table, column: usize, task: TaskName) -> Result
     let name = &info.name;
     match (task, info.kind) {
         (TaskName::Regression, ColumnType::Number)
-        | (TaskName::Classification, ColumnType::Number | ColumnType::Category | ColumnType::Boolean) => Ok(()),
+        | (TaskName::Classification, ColumnType::Number | ColumnType::Category | ColumnType::Boolean) => {
+            Ok(())
+        }
         (_, ColumnType::Date) => Err(Problem::new(format!("the target, column `{name}`, holds dates"))
             .help("predict a number or a class; write durations as numbers")),
-        (TaskName::Regression, ColumnType::Boolean) => {
-            Err(Problem::new(format!("a regression predicts a number, but column `{name}` holds true and false"))
-                .help("set `task = \"classification\"`"))
-        }
+        (TaskName::Regression, ColumnType::Boolean) => Err(Problem::new(format!(
+            "a regression predicts a number, but column `{name}` holds true and false"
+        ))
+        .help("set `task = \"classification\"`")),
         (TaskName::Regression, ColumnType::Category) => Err(not_numbers(table, column)),
     }
 }
@@ -118,20 +120,18 @@ pub(super) fn check_type(table: &Table, column: usize, task: TaskName) -> Result
 /// The problem of a regression on text, at the first value that is no number.
 fn not_numbers(table: &Table, column: usize) -> Problem {
     let info = &table.columns[column];
-    let numeric: Vec<Option<f64>> = info.categories.iter().map(|c| c.trim().parse().ok()).collect();
+    let numeric: Vec<bool> = info.categories.iter().map(|c| c.trim().parse::<f64>().is_ok()).collect();
     let help = "mend these values or list them in `data.missing_values`, or set `task = \"classification\"`";
     for chunk in (0..table.chunks()).map(|i| table.chunk(i)) {
         let codes = chunk.codes(column);
         for at in (0..chunk.rows).filter(|&at| codes.is_valid(at)) {
             let code = codes.value(at);
-            let parsed = numeric.get(code as usize).copied().flatten();
-            if parsed.is_some_and(f64::is_finite) {
+            if numeric.get(code as usize).is_some_and(|&n| n) {
                 continue;
             }
             let value = key_text(table, column, u64::from(code));
-            let holds = if parsed.is_some() { "a number that is not finite" } else { "text" };
             return Problem::new(format!(
-                "a regression predicts a number, but column `{}` holds {holds}, first `{value}`",
+                "a regression predicts a number, but column `{}` holds text, first `{value}`",
                 info.name
             ))
             .file(&table.files[table.file_of(chunk.first_row + at)])
@@ -153,7 +153,7 @@ fn fit_number(table: &Table, column: usize, train: &[u32], scaling: Scaling) -> 
         values.clear();
         for &row in rows {
             let at = row as usize - chunk.first_row;
-            if numbers.is_null(at) || !numbers.value(at).is_finite() {
+            if numbers.is_null(at) {
                 return Err(no_target(table, column, row, chunk.lines().value(at)).into());
             }
             values.push(numbers.value(at));
@@ -237,7 +237,7 @@ fn too_many(table: &Table, column: usize) -> Problem {
 }
 
 pub(super) fn no_target(table: &Table, column: usize, row: u32, line: u64) -> Problem {
-    Problem::new(format!("the row has no target: column `{}` is empty or not finite", table.columns[column].name))
+    Problem::new(format!("the row has no target: column `{}` is empty", table.columns[column].name))
         .file(&table.files[table.file_of(row as usize)])
         .line(line)
         .help("fill it in, or set `data.missing.target = \"drop\"`")

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use arrow_array::Array;
 use arrow_buffer::NullBuffer;
-use jishi_recipe::{ColumnType, Data, MissingCategory, MissingNumber, MissingTarget, Problem, Problems, TaskName};
+use jishi_recipe::{
+    ColumnType, Data, MissingCategory, MissingNumber, MissingTarget, Problem, Problems, TaskName,
+};
 use rayon::prelude::*;
 
 use super::columns::Roles;
@@ -22,8 +24,7 @@ const LISTED: usize = 10;
 ///
 /// # Errors
 /// [`DataError::Bad`] with every problem of the columns and the target: names that the data lacks, a target
-/// of the wrong type, values missing where the policy is `error`, targets that are not finite; more rows
-/// dropped (by the reader and here) than `max_dropped` allows; no row left.
+/// of the wrong type, values missing where the policy is `error`; more rows dropped (by the reader and here) than `max_dropped` allows; no row left.
 pub fn usable_rows(
     table: &Table,
     data: &Data,
@@ -172,19 +173,20 @@ impl Bad {
 struct Part {
     kept: Vec<u32>,
     dropped: Vec<(u32, u64, u32)>,
-    /// By rule, and whether the value is there but not finite.
-    bad: BTreeMap<(usize, bool), Bad>,
+    /// By rule.
+    bad: BTreeMap<usize, Bad>,
 }
 
 /// Applies the rules to every row.
 pub(super) fn scan(table: &Table, rules: &[Rule]) -> Result<Scanned, DataError> {
     let strict = |r: &Rule| r.missing != OnMissing::Keep && table.columns[r.column].missing > 0;
-    let finite = |r: &Rule| r.target && table.columns[r.column].kind == ColumnType::Number;
-    if !rules.iter().any(|r| strict(r) || finite(r)) {
+    if !rules.iter().any(strict) {
         return Ok(Scanned { kept: (0..table.rows as u32).collect(), dropped: Vec::new() });
     }
-    let parts: Vec<Part> =
-        (0..table.chunks()).into_par_iter().map(|i| scan_chunk(table, &table.chunk(i), rules, &strict, &finite)).collect();
+    let parts: Vec<Part> = (0..table.chunks())
+        .into_par_iter()
+        .map(|i| scan_chunk(table, &table.chunk(i), rules, &strict))
+        .collect();
     let mut all = Part::default();
     for part in parts {
         all.kept.extend(part.kept);
@@ -193,41 +195,29 @@ pub(super) fn scan(table: &Table, rules: &[Rule]) -> Result<Scanned, DataError> 
             all.bad.entry(key).or_default().merge(bad);
         }
     }
-    let problems = all.bad.into_iter().map(|((rule, infinite), bad)| describe(table, &rules[rule], infinite, &bad));
+    let problems = all.bad.into_iter().map(|(rule, bad)| describe(table, &rules[rule], &bad));
     Problems(problems.collect()).into_result()?;
     Ok(Scanned { kept: all.kept, dropped: all.dropped })
 }
 
-fn scan_chunk(
-    table: &Table,
-    chunk: &Chunk,
-    rules: &[Rule],
-    strict: &impl Fn(&Rule) -> bool,
-    finite: &impl Fn(&Rule) -> bool,
-) -> Part {
+fn scan_chunk(table: &Table, chunk: &Chunk, rules: &[Rule], strict: &impl Fn(&Rule) -> bool) -> Part {
     let mut part = Part::default();
     // For every row the first rule that drops it, if any.
     let mut dropped_by = vec![u32::MAX; chunk.rows];
     let lines = chunk.lines();
     for (number, rule) in rules.iter().enumerate() {
-        let missing = strict(rule).then(|| nulls(chunk, rule.column, table.columns[rule.column].kind)).flatten();
+        let missing =
+            strict(rule).then(|| nulls(chunk, rule.column, table.columns[rule.column].kind)).flatten();
         if let Some(nulls) = missing {
             for at in (0..chunk.rows).filter(|&at| nulls.is_null(at)) {
                 match rule.missing {
                     OnMissing::Drop if dropped_by[at] == u32::MAX => dropped_by[at] = number as u32,
                     OnMissing::Error => {
-                        let bad = part.bad.entry((number, false)).or_default();
+                        let bad = part.bad.entry(number).or_default();
                         bad.push((chunk.first_row + at) as u32, lines.value(at));
                     }
                     OnMissing::Drop | OnMissing::Keep => {}
                 }
-            }
-        }
-        if finite(rule) {
-            let values = chunk.numbers(rule.column);
-            for at in (0..chunk.rows).filter(|&at| values.is_valid(at) && !values.value(at).is_finite()) {
-                let bad = part.bad.entry((number, true)).or_default();
-                bad.push((chunk.first_row + at) as u32, lines.value(at));
             }
         }
     }
@@ -251,27 +241,27 @@ pub(super) fn nulls(chunk: &Chunk, column: usize, kind: ColumnType) -> Option<Nu
     }
 }
 
-fn describe(table: &Table, rule: &Rule, infinite: bool, bad: &Bad) -> Problem {
+fn describe(table: &Table, rule: &Rule, bad: &Bad) -> Problem {
     let name = &table.columns[rule.column].name;
     let what = if rule.target { "target" } else { "column" };
-    let fault = if infinite { "not finite" } else { "missing" };
     let lines: Vec<u64> = bad.first.iter().map(|(_, line)| *line).collect();
     let mut listed = listed(&lines, LISTED);
     if bad.count > lines.len() {
         listed.push_str(&format!(" and {} more", bad.count - lines.len()));
     }
-    let (rows, line) = if bad.count == 1 { ("1 row".into(), "line") } else { (format!("{} rows", bad.count), "lines") };
-    let help = match (infinite, rule.target, table.columns[rule.column].kind) {
-        (true, _, _) => "mend these rows, or remove them".to_string(),
-        (false, true, _) => "mend these rows, or set `data.missing.target = \"drop\"`".to_string(),
-        (false, false, ColumnType::Number | ColumnType::Date) => {
-            "mend these rows, or set `data.missing.number` to `median`, `mean`, `zero` or `drop`".to_string()
+    let (rows, line) =
+        if bad.count == 1 { ("1 row".into(), "line") } else { (format!("{} rows", bad.count), "lines") };
+    let help = match (rule.target, table.columns[rule.column].kind) {
+        (true, _) => "mend these rows, or set `data.missing.target = \"drop\"`",
+        (false, ColumnType::Number | ColumnType::Date) => {
+            "mend these rows, or set `data.missing.number` to `median`, `mean`, `zero` or `drop`"
         }
-        (false, false, ColumnType::Category | ColumnType::Boolean) => {
-            "mend these rows, or set `data.missing.category` to `own`, `most-frequent` or `drop`".to_string()
+        (false, ColumnType::Category | ColumnType::Boolean) => {
+            "mend these rows, or set `data.missing.category` to `own`, `most-frequent` or `drop`"
         }
     };
-    let mut problem = Problem::new(format!("{what} `{name}` is {fault} in {rows} ({line} {listed})")).help(help);
+    let mut problem =
+        Problem::new(format!("{what} `{name}` is missing in {rows} ({line} {listed})")).help(help);
     if let Some(&(row, line)) = bad.first.first() {
         problem = problem.file(&table.files[table.file_of(row as usize)]).line(line);
     }

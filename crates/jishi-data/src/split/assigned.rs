@@ -48,7 +48,9 @@ pub(super) fn split(table: &Table, column: usize, usable: &[u32]) -> Result<Spli
     });
     Problems(problems.collect()).into_result()?;
     if splits.train.is_empty() {
-        return Err(empty("training", usable.len()).help(format!("no row of `{}` says `train`", info.name)).into());
+        return Err(empty("training", usable.len())
+            .help(format!("no row of `{}` says `train`", info.name))
+            .into());
     }
     Ok(splits)
 }

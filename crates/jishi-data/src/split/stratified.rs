@@ -78,7 +78,8 @@ fn allocate(counts: &[usize], size: usize, kept: usize) -> Vec<usize> {
     let room = |c: usize, quota: &[usize]| (counts[c] - quota[c]).saturating_sub(kept);
     for c in 0..counts.len() {
         while counts[c] - quota[c] < kept && quota[c] > 1 {
-            let Some(other) = (0..counts.len()).filter(|&o| room(o, &quota) > 0).max_by_key(|&o| room(o, &quota))
+            let Some(other) =
+                (0..counts.len()).filter(|&o| room(o, &quota) > 0).max_by_key(|&o| room(o, &quota))
             else {
                 break;
             };

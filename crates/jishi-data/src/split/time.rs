@@ -8,7 +8,11 @@ use crate::{DataError, Table};
 
 /// The usable rows in order of time (rows of the same time as in the table), and for every position
 /// whether its time is that of the position before.
-pub(super) fn order(table: &Table, column: usize, usable: &[u32]) -> Result<(Vec<u32>, Vec<bool>), DataError> {
+pub(super) fn order(
+    table: &Table,
+    column: usize,
+    usable: &[u32],
+) -> Result<(Vec<u32>, Vec<bool>), DataError> {
     use arrow_array::Array;
     let info = &table.columns[column];
     let mut times: Vec<(i64, u32)> = Vec::with_capacity(usable.len());
@@ -80,13 +84,21 @@ pub(super) fn split(order: &[u32], ties: &[bool], sizes: Sizes) -> Result<Splits
 
 /// Forward-chaining folds: the rows are cut in k + 1 parts of time; fold i tests on part i + 1 and
 /// trains on all before it, the end of which validates.
-pub(super) fn folds(order: &[u32], ties: &[bool], k: usize, validation: f64) -> Result<Vec<Splits>, DataError> {
+pub(super) fn folds(
+    order: &[u32],
+    ties: &[bool],
+    k: usize,
+    validation: f64,
+) -> Result<Vec<Splits>, DataError> {
     let n = order.len();
     let size = n / (k + 1);
     if size == 0 {
-        return Err(Problem::new(format!("{k} folds by time need at least {} rows, but {n} can be used", k + 1))
-            .help("use fewer folds or more data")
-            .into());
+        return Err(Problem::new(format!(
+            "{k} folds by time need at least {} rows, but {n} can be used",
+            k + 1
+        ))
+        .help("use fewer folds or more data")
+        .into());
     }
     let mut starts = vec![0];
     for fold in 0..k {
@@ -102,7 +114,9 @@ pub(super) fn folds(order: &[u32], ties: &[bool], k: usize, validation: f64) -> 
             let sizes = Sizes { train: start.saturating_sub(held), validation: held, test: end - start };
             if validation > 0.0 && (held == 0 || sizes.train == 0) {
                 return Err(super::empty("validation or training", end)
-                    .help(format!("fold {fold} of {k} by time is too small: use fewer folds or a smaller share"))
+                    .help(format!(
+                        "fold {fold} of {k} by time is too small: use fewer folds or a smaller share"
+                    ))
                     .into());
             }
             let before = split(&order[..start], &ties[..start], Sizes { test: 0, ..sizes })?;

@@ -187,7 +187,11 @@ fn stratified_splits_have_every_class_in_proportion() {
     assert_partition(&splits, &all);
     assert_eq!(count(&table, &splits.test), [24, 12, 4]);
     assert_eq!(count(&table, &splits.validation), [24, 12, 4]);
-    assert_ne!(splits.train, { let mut sorted = splits.train.clone(); sorted.sort_unstable(); sorted });
+    assert_ne!(splits.train, {
+        let mut sorted = splits.train.clone();
+        sorted.sort_unstable();
+        sorted
+    });
     let mut tested = Vec::new();
     for fold in folds(&table, &by(json!({"by": "stratified", "folds": 5})), "y", &all).unwrap() {
         assert_partition(&fold, &all);
@@ -204,7 +208,16 @@ fn rare_classes_are_in_every_split_or_named() {
     // Of a hundred rows, class c has three: by share none of them would be tested.
     let mut lines = String::from("x,y\n");
     for i in 0..100 {
-        lines.push_str(&format!("{i},{}\n", if i % 40 == 7 { "c" } else if i % 2 == 0 { "a" } else { "b" }));
+        lines.push_str(&format!(
+            "{i},{}\n",
+            if i % 40 == 7 {
+                "c"
+            } else if i % 2 == 0 {
+                "a"
+            } else {
+                "b"
+            }
+        ));
     }
     let rare = table(&lines);
     let all = rows(&rare);
@@ -232,7 +245,11 @@ fn no_group_is_in_two_splits() {
     let cut = json!({"by": "group", "column": "c", "validation": 0.2, "test": 0.2});
     let splits = split(&table, &by(cut), "y", &all).unwrap();
     assert_partition(&splits, &all);
-    for (a, b) in [(&splits.train, &splits.test), (&splits.train, &splits.validation), (&splits.validation, &splits.test)] {
+    for (a, b) in [
+        (&splits.train, &splits.test),
+        (&splits.train, &splits.validation),
+        (&splits.validation, &splits.test),
+    ] {
         assert!(values(&table, a).is_disjoint(&values(&table, b)));
     }
     assert!((splits.test.len() as i64 - 24).abs() <= 10 && (splits.validation.len() as i64 - 24).abs() <= 10);
@@ -257,7 +274,10 @@ fn few_groups_fill_every_split_or_are_refused() {
     let splits = split(&three, &cut, "y", &all).unwrap();
     assert!(splits.named().iter().all(|(_, rows)| rows.len() == 3));
     let two = column(&["a", "a", "b", "b"]);
-    assert!(error(split(&two, &cut, "y", &rows(&two))).contains("3 splits need at least 3 groups, but there are 2"));
+    assert!(
+        error(split(&two, &cut, "y", &rows(&two)))
+            .contains("3 splits need at least 3 groups, but there are 2")
+    );
     let told = error(folds(&three, &by(json!({"by": "group", "column": "c", "folds": 4})), "y", &all));
     assert!(told.contains("4 folds need at least 4 groups"));
     let gap = column(&["a", "", "b", "c"]);
@@ -268,7 +288,8 @@ fn few_groups_fill_every_split_or_are_refused() {
 #[test]
 fn time_splits_train_on_the_past() {
     // Days in a scrambled order, three rows a day.
-    let days: Vec<String> = (0..60).map(|i| format!("2024-{:02}-{:02}", 1 + (i * 7 % 20) / 10, 1 + (i * 7 % 20) % 10)).collect();
+    let days: Vec<String> =
+        (0..60).map(|i| format!("2024-{:02}-{:02}", 1 + (i * 7 % 20) / 10, 1 + (i * 7 % 20) % 10)).collect();
     let table = column(&days.iter().map(String::as_str).collect::<Vec<_>>());
     let all = rows(&table);
     let chunk = table.chunk(0);
@@ -313,7 +334,10 @@ fn a_column_can_assign_rows() {
     assert_eq!((splits.train, splits.validation, splits.test), (vec![1, 3], vec![2], vec![0]));
     let bad = column(&["train", "valid", "train", "", "valid"]);
     let told = error(split(&bad, &cut, "y", &rows(&bad)));
-    assert!(told.contains("t.csv:3: column `c` assigns rows to splits, but holds `valid` (2 rows, first here)"), "{told}");
+    assert!(
+        told.contains("t.csv:3: column `c` assigns rows to splits, but holds `valid` (2 rows, first here)"),
+        "{told}"
+    );
     assert!(told.contains("t.csv:5") && told.contains("holds nothing"), "{told}");
     let none = column(&["test", "test"]);
     assert!(error(split(&none, &cut, "y", &rows(&none))).contains("the training split would be empty"));
