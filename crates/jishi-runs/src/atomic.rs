@@ -134,10 +134,14 @@ mod tests {
                 write_real(&path, b"old").unwrap();
                 let fs = FaultFs::new(fault, at);
                 let result = write(&fs, &path, &[7; 200_000]);
+                let done = !fs.struck();
+                // What was written must also outlive a fault that comes right after.
+                fs.strike();
                 fs.settle();
                 let now = std::fs::read(&path).unwrap();
+                assert!(result.is_err() || now == [7; 200_000], "{fault:?} at {at}");
                 assert!(now == b"old" || now == [7; 200_000], "{fault:?} at {at}");
-                if !fs.struck() {
+                if done {
                     result.unwrap();
                     assert!(at >= 5, "only {at} operations seen");
                     break;

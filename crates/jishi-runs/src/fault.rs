@@ -2,7 +2,7 @@
 //!
 //! The k-th operation (write, fsync, rename, …) fails; after a power cut every later one fails too.
 //! [`Fault::PowerCutLosing`] also takes away whatever was not yet made to last: bytes that were not
-//! fsynced, and names whose folder was not.
+//! fsynced, and names whose folder was not; [`Fault::PowerCutLosingBytes`] takes the bytes alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -20,18 +20,22 @@ pub enum Fault {
     NoSpace,
     /// The power goes; all that was done so far is on the disk.
     PowerCut,
-    /// The power goes; what was not fsynced is lost.
+    /// The power goes; bytes that were not fsynced are lost, names are as they were last, as on a disk that
+    /// writes names before data.
+    PowerCutLosingBytes,
+    /// The power goes; bytes and names that were not fsynced are lost.
     PowerCutLosing,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Error, Self::NoSpace, Self::PowerCut, Self::PowerCutLosing];
+    pub const ALL: [Self; 5] =
+        [Self::Error, Self::NoSpace, Self::PowerCut, Self::PowerCutLosingBytes, Self::PowerCutLosing];
 
     /// Whether nothing works after it.
     #[must_use]
     pub fn is_power_cut(self) -> bool {
-        matches!(self, Self::PowerCut | Self::PowerCutLosing)
+        !matches!(self, Self::Error | Self::NoSpace)
     }
 }
 
@@ -95,6 +99,11 @@ impl FaultFs {
         self.state().struck
     }
 
+    /// Lets the fault strike now, after the last operation.
+    pub fn strike(&self) {
+        self.state().struck = true;
+    }
+
     /// Ends the test's run: where the power was cut and unsynced changes are lost, takes them back.
     /// Folders now hold what the next start would find.
     ///
@@ -102,12 +111,14 @@ impl FaultFs {
     /// Where a change cannot be taken back, since the test would then prove nothing.
     pub fn settle(&self) {
         let mut state = self.state();
-        if state.struck && self.fault == Fault::PowerCutLosing {
+        if state.struck && matches!(self.fault, Fault::PowerCutLosing | Fault::PowerCutLosingBytes) {
             for (_, file, synced) in state.unsynced.drain(..) {
                 // Half of what was not synced: neither nothing nor all, as a real disk may leave it.
                 let length = file.metadata().expect("length").len();
                 file.set_len(synced + length.saturating_sub(synced) / 2).expect("truncate");
             }
+        }
+        if state.struck && self.fault == Fault::PowerCutLosing {
             while let Some(change) = state.changes.pop() {
                 match change {
                     Change::Created(path) => {
@@ -139,7 +150,7 @@ impl FaultFs {
         Err(match self.fault {
             Fault::NoSpace => io::Error::from(io::ErrorKind::StorageFull),
             Fault::Error => io::Error::other("input/output error (injected)"),
-            Fault::PowerCut | Fault::PowerCutLosing => io::Error::other("power cut (injected)"),
+            _ => io::Error::other("power cut (injected)"),
         })
     }
 

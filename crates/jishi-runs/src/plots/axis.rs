@@ -105,7 +105,7 @@ struct Unit {
 impl Unit {
     fn of(size: f64, step: f64) -> Self {
         let (divisor, suffix) = match size {
-            s if s >= 1e15 || s < 1e-4 => return Self { divisor: 0.0, suffix: "", decimals: 0 },
+            s if !(1e-4..1e15).contains(&s) => return Self { divisor: 0.0, suffix: "", decimals: 0 },
             s if s >= 1e12 => (1e12, "T"),
             s if s >= 1e9 => (1e9, "B"),
             s if s >= 1e6 => (1e6, "M"),

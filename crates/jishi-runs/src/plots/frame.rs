@@ -63,7 +63,7 @@ impl Area {
         for part in points.split(|[x, y]| !(x.is_finite() && y.is_finite())) {
             match part {
                 [] => {}
-                [[x, y]] => scene.dots(vec![self.at(*x, *y)], width, color),
+                [[x, y]] => scene.dots(vec![self.at(*x, *y)], width * 1.6, color),
                 _ => scene.line(part.iter().map(|[x, y]| self.at(*x, *y)).collect(), color, width),
             }
         }
