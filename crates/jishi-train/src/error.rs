@@ -4,6 +4,7 @@ use jishi_data::DataError;
 use jishi_models::ModelError;
 use jishi_recipe::Problems;
 use jishi_runs::RunError;
+use jishi_tasks::TaskError;
 
 /// An error of a training job.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +31,9 @@ pub enum TrainError {
         /// Step of the last good checkpoint, if there is one.
         last_good: Option<u64>,
     },
-    /// A prediction is NaN or infinite.
-    #[error("the model predicts {found} for row {row} of the {split} split")]
-    NonFinitePrediction {
-        /// The prediction.
-        found: f64,
-        /// Row in the split, from 0.
-        row: usize,
-        /// Which split.
-        split: &'static str,
-    },
+    /// The task can't go on: a prediction is not finite, or bad input.
+    #[error("{0}")]
+    Task(TaskError),
     /// A checkpoint does not fit the run.
     #[error("checkpoint of step {step} does not fit this recipe: {reason}")]
     Checkpoint {
@@ -54,5 +48,14 @@ fn kept(last_good: &Option<u64>) -> String {
     match last_good {
         Some(step) => format!("the last good checkpoint, of step {step}, is kept"),
         None => "no checkpoint had been written yet".to_owned(),
+    }
+}
+
+impl From<TaskError> for TrainError {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Bad(problems) => Self::Bad(problems),
+            other => Self::Task(other),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The one training loop: steps, optimisers, schedules, checkpoints, exact resume.
 
 pub mod error;
+pub mod job;
 pub mod optimizer;
 pub mod output;
 pub mod schedule;
@@ -8,5 +9,5 @@ pub mod trainer;
 pub mod update;
 
 pub use error::TrainError;
-pub use output::{Event, Outputs, Record};
+pub use output::{Event, Observer, Outputs, Record, Silent};
 pub use trainer::{Ended, Plan, Trainer};

@@ -329,5 +329,5 @@ fn orthogonalise(x: Vec<f32>, rows: usize, columns: usize, steps: usize) -> Vec<
         x = x.clone() * a + polynomial.matmul(x);
     }
     let x = if wide { x } else { x.transpose() };
-    x.into_data().to_vec::<f32>().expect("the matrix was made as f32")
+    x.into_data().try_to_vec::<f32>().expect("the matrix was made as f32")
 }

@@ -140,7 +140,7 @@ pub struct Trainer<'a, T: Task> {
 impl<'a, T: Task> Trainer<'a, T> {
     /// A run at its start.
     pub fn new(task: &'a T, config: &'a Train, model: T::Model) -> Self {
-        let plan = Plan::new(config, task.train_rows());
+        let plan = Plan::new(config, task.rows(SplitName::Train));
         let weights = trainable(&model);
         let average =
             config.ema.map(|decay| Average::new(decay, weights.iter().map(|w| w.data.clone()).collect()));

@@ -1,6 +1,10 @@
 //! Whole jobs: what the command line asks for, made of data, task, loop and run folder.
 
+pub mod check;
+pub mod evaluate;
 pub mod finish;
+pub mod pictures;
+pub mod predict;
 pub mod prepare;
 pub mod report;
 pub mod train;

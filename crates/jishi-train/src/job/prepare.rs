@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use jishi_data::json::row_object;
 use jishi_data::pipeline::{Pipeline, usable_rows};
 use jishi_data::split::{self, Splits};
 use jishi_data::{Ledger, ReadOptions, Table};
 use jishi_recipe::{Model, NumberEmbedding, Recipe};
 use jishi_tasks::TableTask;
+use serde_json::{Map, Value};
 
 use crate::error::TrainError;
 
@@ -32,23 +34,36 @@ pub struct Prepared {
     pub ledger: Ledger,
     /// Rows of the table by split.
     pub splits: Splits,
+    /// A few input rows as a user would send them, of the test split where there is one.
+    pub golden: Vec<Map<String, Value>>,
 }
 
+/// Rows that a package keeps to show that it still predicts the same.
+const GOLDEN_ROWS: usize = 3;
+
 impl Source {
-    /// Reads the data of a recipe. Relative paths start at `base`; caches of data larger than
-    /// `data.memory_limit` go to `scratch`.
+    /// Reads the data of a recipe, whose relative paths start at `base`. Caches of data larger than
+    /// `data.memory_limit` go to the system's temporary folder.
     ///
     /// # Errors
     /// Everything that is wrong with the data.
-    pub fn read(recipe: &Recipe, base: &Path, scratch: &Path) -> Result<Self, TrainError> {
+    pub fn read(recipe: &Recipe, base: &Path) -> Result<Self, TrainError> {
+        Self::from_files(recipe, &jishi_data::resolve(&recipe.data, base)?)
+    }
+
+    /// As [`Source::read`], from these files.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the data.
+    pub fn from_files(recipe: &Recipe, sources: &[jishi_data::Source]) -> Result<Self, TrainError> {
         let data = &recipe.data;
-        let sources = jishi_data::source::resolve(data, base)?;
+        let scratch = std::env::temp_dir();
         let mut options = ReadOptions::from_recipe(data)?;
-        options.cache_dir = Some(scratch.to_owned());
-        let table = jishi_data::read(&sources, &options)?;
+        options.cache_dir = Some(scratch.clone());
+        let table = jishi_data::read(sources, &options)?;
         let mut ledger = table.ledger.clone();
         let usable = usable_rows(&table, data, recipe.task, &mut ledger)?;
-        Ok(Self { table, usable, ledger, scratch: scratch.to_owned() })
+        Ok(Self { table, usable, ledger, scratch })
     }
 
     /// The split of the recipe, or its folds.
@@ -77,7 +92,16 @@ impl Source {
             pipeline.encode(&self.table, rows, true, storage, Some((&mut ledger, Some(name))))
         });
         let task = TableTask::new(recipe, &pipeline, [train?, validation?, test?], device)?;
-        Ok(Prepared { task, pipeline, ledger, splits })
+        let golden = self.golden(&pipeline, &splits);
+        Ok(Prepared { task, pipeline, ledger, splits, golden })
+    }
+}
+
+impl Source {
+    fn golden(&self, pipeline: &Pipeline, splits: &Splits) -> Vec<Map<String, Value>> {
+        let columns: Vec<&str> = pipeline.features().iter().map(|f| f.column.as_str()).collect();
+        let rows = if splits.test.is_empty() { &splits.train } else { &splits.test };
+        rows.iter().take(GOLDEN_ROWS).map(|row| row_object(&self.table, *row as usize, &columns)).collect()
     }
 }
 

@@ -70,15 +70,6 @@ pub fn over_folds(folds: &[Metrics]) -> (Metrics, Metrics) {
     (mean, spread)
 }
 
-/// Peak memory of this process in bytes (`VmHWM` on Linux).
-#[must_use]
-pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

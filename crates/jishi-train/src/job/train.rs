@@ -11,7 +11,6 @@ use jishi_recipe::{Parsed, Problem, Problems, Recipe};
 use jishi_runs::manifest::{DefaultUsed, Fingerprint, RunManifest, Status};
 use jishi_runs::run::{OnExisting, RunDir};
 use jishi_runs::{EventWriter, MetricLog};
-use jishi_tasks::{SplitName, Task};
 
 use crate::error::TrainError;
 use crate::job::finish::{self, Finished};
@@ -43,8 +42,7 @@ pub struct TrainJob<'a> {
 pub fn train(job: &TrainJob<'_>, observer: &mut dyn Observer) -> Result<TrainReport, TrainError> {
     let started = Instant::now();
     let recipe = &job.parsed.recipe;
-    let scratch = std::env::temp_dir();
-    let source = Source::read(recipe, job.base, &scratch)?;
+    let source = Source::read(recipe, job.base)?;
     let data = fingerprints(&source)?;
     let mut splits = source.splits(recipe)?;
     if recipe.data.split.folds.is_none() {
@@ -179,7 +177,6 @@ fn train_one(
     let ended = trainer.run(&mut outputs, job.stop);
     let synced = outputs.sync();
     outputs.observer.end();
-    let observer = outputs.observer;
 
     manifest.steps = trainer.progress().step as u64;
     manifest.epochs = trainer.epoch();
@@ -219,12 +216,11 @@ fn train_one(
     } else {
         report.status = if ended == Ended::StoppedEarly { "stopped-early" } else { "finished" }.into();
         let model = trainer.result()?;
-        let finished = Finished { run: &run, recipe, prepared, model: &model };
+        let finished = Finished { run: &run, recipe, prepared, model: &model, device: job.device };
         finish::finish(&finished, &mut manifest, &mut report, started)?;
     }
     report.seconds = started.elapsed().as_secs_f64();
     report.peak_memory = manifest.peak_memory;
-    let _ = observer;
     Ok(report)
 }
 
@@ -311,7 +307,7 @@ fn begin(job: &TrainJob<'_>, run: &RunDir, data: &[Fingerprint]) -> RunManifest 
 }
 
 /// What every data file was when it was read.
-fn fingerprints(source: &Source) -> Result<Vec<Fingerprint>, TrainError> {
+pub(crate) fn fingerprints(source: &Source) -> Result<Vec<Fingerprint>, TrainError> {
     source
         .table
         .files
@@ -319,14 +315,9 @@ fn fingerprints(source: &Source) -> Result<Vec<Fingerprint>, TrainError> {
         .map(|file| {
             let name = file.to_string_lossy();
             match name.strip_prefix("builtin:").and_then(jishi_data::builtin::get) {
-                Some(builtin) => Ok(Fingerprint::of_bytes(&name, builtin.bytes)),
+                Some(builtin) => Ok(Fingerprint::of_bytes(&name, builtin.bytes())),
                 None => Ok(Fingerprint::of_file(file)?),
             }
         })
         .collect()
-}
-
-/// Rows of a split, to know whether there is anything to evaluate.
-pub(crate) fn has_rows(prepared: &Prepared, split: SplitName) -> bool {
-    prepared.task.rows(split) > 0
 }

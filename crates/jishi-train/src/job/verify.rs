@@ -58,7 +58,7 @@ pub struct Accumulation {
 /// # Errors
 /// Those of the data and of training.
 pub fn verify(recipe: &Recipe, base: &Path, steps: usize, device: &Device) -> Result<VerifyReport, TrainError> {
-    let source = Source::read(recipe, base, &std::env::temp_dir())?;
+    let source = Source::read(recipe, base)?;
     let splits = source.splits(recipe)?.swap_remove(0);
     let task = source.prepare(recipe, splits, device)?.task;
     let fresh = || start(recipe, &task, device);

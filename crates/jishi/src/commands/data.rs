@@ -4,7 +4,8 @@ use std::path::Path;
 
 use jishi_data::inspect::Inspection;
 use jishi_data::{ReadOptions, builtins};
-use jishi_runs::text_table;
+use jishi_recipe::Problem;
+use jishi_runs::table::{Align, text_table};
 
 use crate::cli::DataCommand;
 use crate::error::CliError;
@@ -32,7 +33,7 @@ pub fn run(command: DataCommand, json: bool) -> Result<(), CliError> {
                     vec![source, b.rows.to_string(), b.description.to_owned(), b.licence.to_owned()]
                 })
                 .collect();
-            print!("{}", text_table(&["source", "rows", "what it is", "licence"], &rows));
+            print!("{}", text_table(&["source", "rows", "what it is", "licence"].map(|c| (c, Align::Left)), &rows));
         }
         DataCommand::Inspect { source, target } => {
             let inspection = inspect(&source, target.as_deref())?;
@@ -53,5 +54,10 @@ pub fn inspect(source: &str, target: Option<&str>) -> Result<Inspection, CliErro
     let scratch = tempfile::tempdir().map_err(|e| CliError::Failed(e.to_string()))?;
     let options = ReadOptions { cache_dir: Some(scratch.path().to_owned()), ..ReadOptions::default() };
     let table = jishi_data::read(&sources, &options)?;
-    Ok(jishi_data::inspect::inspect(&table, target)?)
+    if let Some(target) = target.filter(|t| table.column_index(t).is_none()) {
+        let names: Vec<String> = table.header.clone();
+        let problem = Problem::new(format!("there is no column `{target}`")).file(source);
+        return Err(CliError::bad(problem.help(format!("the columns are {}", names.join(", ")))));
+    }
+    Ok(jishi_data::inspect::inspect(&table, target))
 }

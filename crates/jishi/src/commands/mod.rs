@@ -13,7 +13,7 @@ pub mod verify_resume;
 
 use std::path::{Path, PathBuf};
 
-use jishi_recipe::{Origin, Parsed, Problem};
+use jishi_recipe::{Builtin, Origin, Parsed, Problem};
 
 use crate::cli::RecipeArgs;
 use crate::error::CliError;
@@ -43,15 +43,23 @@ pub fn load(args: &RecipeArgs) -> Result<Loaded, CliError> {
         let parsed = jishi_recipe::parse(&text, &Origin::File(path.to_owned()), &sets)?;
         return Ok(Loaded { parsed, base });
     }
-    let Some(builtin) = jishi_recipe::builtin::get(&args.recipe) else {
-        let names: Vec<_> = jishi_recipe::builtin::builtins().iter().map(|b| b.name).collect();
-        return Err(CliError::bad(
-            Problem::new(format!("no file and no built-in recipe is called `{}`", args.recipe)).help(format!(
-                "built-in recipes: {}; `jishi recipe new --data FILE --target COLUMN` makes one for your own data",
-                names.join(", ")
-            )),
-        ));
-    };
+    let builtin = builtin(&args.recipe)?;
     let parsed = jishi_recipe::parse(builtin.text, &Origin::Builtin(builtin.name.to_owned()), &sets)?;
     Ok(Loaded { parsed, base: PathBuf::new() })
+}
+
+/// The built-in recipe called `name`.
+pub fn builtin(name: &str) -> Result<&'static Builtin, CliError> {
+    jishi_recipe::builtin::get(name).ok_or_else(|| {
+        let problem = Problem::new(format!("no file and no built-in recipe is called `{name}`"));
+        let names: Vec<_> = jishi_recipe::builtins().iter().map(|b| b.name).collect();
+        let meant = jishi_recipe::builtin::nearest_name(name);
+        CliError::bad(problem.help(match meant {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "built-in recipes: {}; `jishi recipe new --data FILE --target COLUMN` makes one for your own data",
+                names.join(", ")
+            ),
+        }))
+    })
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use jishi_recipe::{NewRecipe, Problem, builtin, builtins};
-use jishi_runs::text_table;
+use jishi_recipe::{NewRecipe, Problem, builtins};
+use jishi_runs::table::{Align, text_table};
 
 use crate::cli::RecipeCommand;
 use crate::commands::data;
@@ -22,10 +22,10 @@ pub fn run(command: RecipeCommand, json: bool) -> Result<(), CliError> {
         RecipeCommand::List => {
             let rows: Vec<Vec<String>> =
                 builtins().iter().map(|b| vec![b.name.to_owned(), b.description.to_owned()]).collect();
-            print!("{}", text_table(&["recipe", "what it does"], &rows));
+            print!("{}", text_table(&[("recipe", Align::Left), ("what it does", Align::Left)], &rows));
         }
         RecipeCommand::Show { name } => {
-            let found = builtin::get(&name)?;
+            let found = super::builtin(&name)?;
             if json {
                 println!("{}", serde_json::json!({ "name": found.name, "text": found.text }));
             } else {
@@ -41,18 +41,27 @@ pub fn run(command: RecipeCommand, json: bool) -> Result<(), CliError> {
 
 fn new(source: &str, target: &str, output: Option<&Path>, json: bool) -> Result<(), CliError> {
     let inspection = data::inspect(source, Some(target))?;
-    let advice = inspection.advice.ok_or_else(|| CliError::Failed("the target was not inspected".into()))?;
+    let Some(found) = &inspection.target else {
+        return Err(CliError::Failed("the target was not inspected".into()));
+    };
     let stem = Path::new(source).file_name().map_or(source.to_owned(), |n| n.to_string_lossy().into_owned());
-    let name = stem.split('.').next().unwrap_or("my-data").to_owned();
+    let name = stem.trim_start_matches("builtin:").split('.').next().unwrap_or("my-data").to_owned();
+    let smallest = found.classes.iter().map(|c| c.1).min().unwrap_or(0);
+    let rows = inspection.rows as usize;
     let text = jishi_recipe::new_recipe(&NewRecipe {
         name,
         source: seen_from(source, output)?,
         target: target.to_owned(),
-        task: advice.task,
-        rows: inspection.rows,
-        ignore: advice.ignore,
-        skewed_target: advice.skewed_target,
-        imbalanced: advice.imbalanced,
+        task: found.task,
+        rows,
+        ignore: inspection
+            .suspicious
+            .iter()
+            .filter(|s| s.column != target)
+            .map(|s| (s.column.clone(), s.message.clone()))
+            .collect(),
+        skewed_target: found.skewness.is_some_and(|s| s > 1.0),
+        imbalanced: !found.classes.is_empty() && (smallest as usize) * found.classes.len() * 2 < rows,
     });
     match output {
         Some(path) if path.exists() => {

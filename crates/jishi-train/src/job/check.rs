@@ -1,0 +1,109 @@
+//! `jishi check`: every problem before training, and what training will take.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use jishi_data::LedgerSummary;
+use jishi_models::TableModel;
+use jishi_recipe::{Problem, Problems, Recipe};
+use jishi_tasks::{SplitName, Task};
+use serde::Serialize;
+
+use crate::error::TrainError;
+use crate::job::prepare::Source;
+use crate::trainer::Trainer;
+
+/// Steps that are timed, after as many to warm up.
+const TIMED_STEPS: usize = 20;
+
+/// What a recipe will do and take.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckReport {
+    /// Rows by split.
+    pub rows: Vec<(String, usize)>,
+    /// What the ledger says of the data so far.
+    pub ledger: LedgerSummary,
+    /// Numeric features after preparation.
+    pub numbers: usize,
+    /// Category columns after preparation.
+    pub categories: usize,
+    /// What preparation has to tell: columns left out, categories merged.
+    pub notes: Vec<String>,
+    /// Trainable numbers of the model.
+    pub parameters: usize,
+    /// Optimiser steps of a run.
+    pub steps: usize,
+    /// Runs: the number of folds, or 1.
+    pub runs: usize,
+    /// Estimated peak memory in bytes: what reading and preparing took, with model, gradients and optimiser.
+    pub memory: u64,
+    /// Estimated disk use in bytes: checkpoints, package, log.
+    pub disk: u64,
+    /// Bytes free where the runs go, where the system tells.
+    pub free_disk: Option<u64>,
+    /// Estimated seconds of training, all runs, from timed steps.
+    pub seconds: f64,
+}
+
+/// Checks a recipe against its data; writes nothing.
+///
+/// # Errors
+/// Everything that is wrong with data and recipe; a disk that is too small.
+pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Result<CheckReport, TrainError> {
+    let source = Source::read(recipe, base)?;
+    let mut splits = source.splits(recipe)?;
+    let runs = splits.len();
+    let prepared = source.prepare(recipe, splits.swap_remove(0), device)?;
+    let task = &prepared.task;
+    let model = TableModel::init(&recipe.model, task.model_shape(), recipe.train.seed, device)?;
+    let mut trainer = Trainer::new(task, &recipe.train, model);
+    let (parameters, plan) = (trainer.parameters(), trainer.plan());
+
+    let timed = TIMED_STEPS.min(plan.total_steps);
+    for _ in 0..timed {
+        trainer.step()?;
+    }
+    let started = Instant::now();
+    for _ in 0..timed {
+        trainer.step()?;
+    }
+    let step = started.elapsed().as_secs_f64() / timed.max(1) as f64;
+    let started = Instant::now();
+    let validations = plan.total_steps / recipe.train.validate_every.unwrap_or(plan.steps_per_epoch).max(1);
+    let validation = if task.rows(SplitName::Validation) > 0 {
+        trainer.validate()?;
+        started.elapsed().as_secs_f64()
+    } else {
+        0.0
+    };
+
+    // A checkpoint holds weights, optimiser state, average and best weights; one more is written before the
+    // oldest goes. A log line takes about 120 bytes.
+    let checkpoint: u64 = trainer.save()?.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let weights = 4 * parameters as u64;
+    let lines = (plan.total_steps / recipe.train.log_every.max(1) + validations) as u64;
+    let disk = (runs as u64) * (checkpoint * (recipe.train.checkpoint.keep as u64 + 1) + weights + 240 * lines + (1 << 20));
+    let free_disk = jishi_runs::fs::free_space(root);
+    if let Some(free) = free_disk.filter(|free| *free < disk) {
+        let words = jishi_runs::error::bytes_words;
+        let problem = Problem::new(format!("the run will take {} of disk; {} are free", words(disk), words(free)));
+        return Err(Problems::from(problem.file(root).help("free some space, or choose another folder with `--out`")).into());
+    }
+    let rows = prepared.splits.named().map(|(name, rows)| (name.to_owned(), rows.len())).to_vec();
+    Ok(CheckReport {
+        rows,
+        ledger: prepared.ledger.summary(),
+        numbers: task.model_shape().numbers,
+        categories: task.model_shape().cardinalities.len(),
+        notes: prepared.pipeline.notes().to_vec(),
+        parameters,
+        steps: plan.total_steps,
+        runs,
+        // The steps that were timed and the checkpoint that was made have all that a run has in memory.
+        memory: jishi_runs::manifest::peak_memory().unwrap_or_default(),
+        disk,
+        free_disk,
+        seconds: runs as f64 * (step * plan.total_steps as f64 + validation * validations as f64),
+    })
+}

@@ -1,0 +1,113 @@
+//! `jishi evaluate`: a package against held-out rows of its run, or against a file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use jishi_data::LedgerSummary;
+use jishi_recipe::Problem;
+use jishi_runs::manifest::RunManifest;
+use jishi_runs::run::RunDir;
+use jishi_tasks::SplitName;
+use serde::Serialize;
+
+use crate::error::TrainError;
+use crate::job::predict::Predictor;
+use crate::job::prepare::Source;
+use crate::job::report::{Intervals, Metrics};
+use crate::job::train::fingerprints;
+
+/// What an evaluation gives.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvaluationReport {
+    /// Folder of the package.
+    pub model: PathBuf,
+    /// What was evaluated: `validation`, `test` or the file's path.
+    pub data: String,
+    /// Rows evaluated.
+    pub rows: usize,
+    /// Rows dropped, and why.
+    pub ledger: LedgerSummary,
+    /// Metrics by split; a file counts as `test`.
+    pub metrics: BTreeMap<String, Metrics>,
+    /// 95 % bootstrap intervals by split.
+    pub intervals: BTreeMap<String, Intervals>,
+}
+
+/// Evaluates a package on a file with a target column.
+///
+/// # Errors
+/// A damaged package; a file that does not fit it.
+pub fn on_file(
+    model: &Path,
+    file: &Path,
+    ignore_extra: bool,
+    device: &Device,
+) -> Result<EvaluationReport, TrainError> {
+    let predictor = Predictor::load(model, device)?;
+    let table = predictor.read(jishi_data::Source::File(file.to_owned()), true, ignore_extra)?;
+    let (rows, ledger) = predictor.usable(&table, true)?;
+    evaluate(&predictor, model, &table, &rows, ledger.summary(), "test", file.display().to_string())
+}
+
+/// Evaluates the package of a run on one of the run's own splits.
+///
+/// # Errors
+/// Data that has changed since the run; a split without rows.
+pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<EvaluationReport, TrainError> {
+    let predictor = Predictor::load(&run.model(), device)?;
+    let manifest = run.manifest()?;
+    let source = Source::from_files(&predictor.recipe, &sources(&manifest)?)?;
+    if fingerprints(&source)? != manifest.data {
+        let problem = Problem::new("the data has changed since the run was trained");
+        return Err(TrainError::Bad(
+            problem.file(run.path()).help("evaluate the new data with `--data PATH`").into(),
+        ));
+    }
+    let splits = source.splits(&predictor.recipe)?;
+    // A fold's folder is called fold-K.
+    let fold = run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1);
+    let splits = &splits[(fold - 1).min(splits.len() - 1)];
+    let rows = match split {
+        SplitName::Train => &splits.train,
+        SplitName::Validation => &splits.validation,
+        SplitName::Test => &splits.test,
+    };
+    let summary = source.ledger.summary();
+    evaluate(&predictor, &run.model(), &source.table, rows, summary, split.name(), split.name().to_owned())
+}
+
+fn sources(manifest: &RunManifest) -> Result<Vec<jishi_data::Source>, TrainError> {
+    let names: Vec<&str> = manifest.data.iter().map(|d| d.file.as_str()).collect();
+    Ok(jishi_data::resolve_names(&names, Path::new(""))?)
+}
+
+fn evaluate(
+    predictor: &Predictor,
+    model: &Path,
+    table: &jishi_data::Table,
+    rows: &[u32],
+    ledger: LedgerSummary,
+    split: &str,
+    data: String,
+) -> Result<EvaluationReport, TrainError> {
+    if rows.is_empty() {
+        let problem = Problem::new(format!("there is no row to evaluate in {data}"));
+        return Err(TrainError::Bad(problem.help("evaluate another split, or a file with `--data PATH`").into()));
+    }
+    let encoded = predictor.encode(table, rows, true)?;
+    let (predictions, loss) = predictor.predict(&encoded)?;
+    let head = predictor.head();
+    let mut metrics = head.metrics(&predictions, &encoded);
+    metrics.extend(loss.map(|l| ("loss".to_owned(), l)));
+    let recipe = &predictor.recipe;
+    let intervals = head.intervals(&predictions, &encoded, recipe.evaluate.bootstrap, recipe.train.seed);
+    Ok(EvaluationReport {
+        model: model.to_owned(),
+        data,
+        rows: rows.len(),
+        ledger,
+        metrics: BTreeMap::from([(split.to_owned(), metrics)]),
+        intervals: BTreeMap::from([(split.to_owned(), intervals)]),
+    })
+}

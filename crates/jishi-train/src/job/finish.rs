@@ -1,0 +1,319 @@
+//! The end of a run: evaluation, pictures, model package, model card, manifest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use jishi_models::{TableModel, export_weights};
+use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_runs::card::Card;
+use jishi_runs::manifest::{Metric, RunManifest, Status};
+use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
+use jishi_runs::plots::{self, Curves, FoldMetric, Scene};
+use jishi_runs::run::RunDir;
+use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
+use jishi_runs::{RealFs, RunError};
+use jishi_tasks::{Predictions, SplitName, Task};
+
+use crate::error::TrainError;
+use crate::job::pictures;
+use crate::job::predict::{Predictor, class_weight_scalars, outputs};
+use crate::job::prepare::Prepared;
+use crate::job::report::TrainReport;
+
+/// File of a run that holds its report.
+pub const REPORT: &str = "evaluation.json";
+
+/// Largest relative difference between the outputs of the trained model and of its package. Both compute the
+/// same; batches of other sizes may round in another order.
+const GOLDEN_TOLERANCE: f64 = 1e-4;
+
+/// A run that has trained.
+pub struct Finished<'a> {
+    /// Its folder.
+    pub run: &'a RunDir,
+    /// Its recipe.
+    pub recipe: &'a Recipe,
+    /// Its data.
+    pub prepared: &'a Prepared,
+    /// The trained model.
+    pub model: &'a TableModel,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// Evaluates, draws, packs and checks; fills in the manifest and the report.
+///
+/// # Errors
+/// A prediction that is not finite; files that can't be written; a package that does not predict what the model does.
+pub fn finish(
+    finished: &Finished<'_>,
+    manifest: &mut RunManifest,
+    report: &mut TrainReport,
+    started: Instant,
+) -> Result<(), TrainError> {
+    let Finished { run, recipe, prepared, model, device } = finished;
+    let mut shown = None;
+    for split in [SplitName::Validation, SplitName::Test] {
+        if prepared.task.rows(split) == 0 {
+            continue;
+        }
+        let predictions = evaluate(finished, split, report)?;
+        shown = Some((split, predictions));
+    }
+    manifest.metrics = with_intervals(report);
+    let mut drawn = curves(run, recipe, manifest, "curves")?;
+    if let Some((split, predictions)) = shown.as_ref().filter(|_| recipe.evaluate.plots) {
+        let rows = prepared.task.split(*split);
+        for picture in pictures::evaluation(&recipe.data.target, split.name(), rows, predictions) {
+            let path = format!("plots/{}", picture.name);
+            write_scene(run, &path, &picture.scene)?;
+            drawn.push((picture.title.to_owned(), format!("{path}.png")));
+        }
+    }
+    let package = package(finished, manifest)?;
+    package.save(&RealFs, &run.model())?;
+    let golden = shown.as_ref().map(|(_, p)| outputs(p)).unwrap_or_default();
+    replay(run, &golden, prepared, device)?;
+
+    manifest.wall_seconds += started.elapsed().as_secs_f64() - report.seconds;
+    manifest.end(Status::Finished);
+    report.peak_memory = manifest.peak_memory;
+    report.seconds = started.elapsed().as_secs_f64();
+    let card = card(finished, manifest, drawn);
+    run.write("README.md", card.to_markdown().as_bytes())?;
+    write_report(run, report)?;
+    run.write_manifest(manifest)?;
+    let _ = model;
+    Ok(())
+}
+
+fn evaluate(
+    finished: &Finished<'_>,
+    split: SplitName,
+    report: &mut TrainReport,
+) -> Result<Predictions, TrainError> {
+    let Finished { recipe, prepared, model, .. } = finished;
+    let head = prepared.task.head();
+    let rows = prepared.task.split(split);
+    let (predictions, loss) = head.predict(model, rows)?;
+    let mut metrics = head.metrics(&predictions, rows);
+    metrics.extend(loss.map(|l| ("loss".to_owned(), l)));
+    report.metrics.insert(split.name().into(), metrics);
+    if recipe.evaluate.bootstrap > 0 {
+        let intervals = head.intervals(&predictions, rows, recipe.evaluate.bootstrap, recipe.train.seed);
+        report.intervals.insert(split.name().into(), intervals);
+    }
+    Ok(predictions)
+}
+
+fn with_intervals(report: &TrainReport) -> BTreeMap<String, BTreeMap<String, Metric>> {
+    let of = |split: &String, name: &String| report.intervals.get(split).and_then(|i| i.get(name)).copied();
+    report
+        .metrics
+        .iter()
+        .map(|(split, metrics)| {
+            let metrics =
+                metrics.iter().map(|(name, value)| (name.clone(), Metric { value: *value, interval: of(split, name) }));
+            (split.clone(), metrics.collect())
+        })
+        .collect()
+}
+
+/// Draws `curves.svg` and `curves.png`; gives the entries of the model card.
+fn curves(
+    run: &RunDir,
+    recipe: &Recipe,
+    manifest: &RunManifest,
+    name: &str,
+) -> Result<Vec<(String, String)>, TrainError> {
+    let log = jishi_runs::log::read(&run.metrics())?;
+    let curve = pictures::curve(&run.name(), &log, manifest.best_step);
+    let scene = plots::curves(&Curves {
+        title: run.name(),
+        x_label: "epoch".into(),
+        y_label: loss_label(recipe),
+        runs: vec![curve],
+    });
+    write_scene(run, name, &scene)?;
+    Ok(vec![("Training and validation loss".into(), format!("{name}.png"))])
+}
+
+/// What the loss is, for an axis.
+pub fn loss_label(recipe: &Recipe) -> String {
+    let word = serde_json::to_value(recipe.train.loss.name).ok();
+    match (word.as_ref().and_then(|w| w.as_str()), recipe.task) {
+        (Some("auto") | None, TaskName::Regression) => "loss (mse, scaled target)".into(),
+        (Some("auto") | None, TaskName::Classification) => "loss (cross-entropy)".into(),
+        (Some(name), TaskName::Regression) => format!("loss ({name}, scaled target)"),
+        (Some(name), TaskName::Classification) => format!("loss ({name})"),
+    }
+}
+
+fn write_scene(run: &RunDir, name: &str, scene: &Scene) -> Result<(), RunError> {
+    run.write(&format!("{name}.svg"), scene.to_svg().as_bytes())?;
+    run.write(&format!("{name}.png"), &scene.to_png())
+}
+
+fn package(finished: &Finished<'_>, manifest: &RunManifest) -> Result<Package, TrainError> {
+    let Finished { prepared, model, .. } = finished;
+    let pipeline = &prepared.pipeline;
+    let preprocessing = serde_json::to_value(pipeline).expect("a pipeline has string keys alone");
+    let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), manifest.recipe.clone(), preprocessing);
+    packed.inputs = pipeline
+        .features()
+        .iter()
+        .map(|f| ColumnSchema { name: f.column.clone(), kind: type_word(f.kind()), description: None })
+        .collect();
+    packed.outputs = output_schema(pipeline.target().column(), pipeline.classes());
+    packed.metrics = manifest.metrics.clone();
+    packed.golden = Golden { inputs: prepared.golden.clone(), outputs: Vec::new() };
+    let mut scalars = Scalars::default();
+    for (name, weight) in class_weight_scalars(prepared.task.head(), pipeline.classes()) {
+        scalars.set(name, weight);
+    }
+    let tensors = export_weights(*model)
+        .into_iter()
+        .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
+        .collect();
+    let mut package = Package { manifest: packed, weights: TensorFile { tensors, scalars } };
+    // What the package itself gives for the golden rows, through the path that prediction takes.
+    let predictor = Predictor::new(package.clone(), Path::new("model"), finished.device)?;
+    package.manifest.golden.outputs = outputs(&predictor.predict_rows(&prepared.golden)?);
+    Ok(package)
+}
+
+fn type_word(kind: jishi_recipe::ColumnType) -> String {
+    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn output_schema(target: &str, classes: &[String]) -> Vec<ColumnSchema> {
+    let column = |name: String, kind: &str, description: String| ColumnSchema {
+        name,
+        kind: kind.into(),
+        description: Some(description),
+    };
+    if classes.is_empty() {
+        return vec![column("prediction".into(), "number", format!("`{target}`, in its own unit"))];
+    }
+    let mut columns = vec![column("prediction".into(), "category", format!("the most probable `{target}`"))];
+    columns.extend(
+        classes.iter().map(|c| column(format!("probability_{c}"), "number", format!("probability of `{c}`"))),
+    );
+    columns
+}
+
+/// Loads the package from disk and compares: with its own golden outputs, and with what the trained model gave.
+fn replay(run: &RunDir, trained: &[Vec<f64>], prepared: &Prepared, device: &Device) -> Result<(), TrainError> {
+    let predictor = Predictor::load(&run.model(), device)?;
+    let found = outputs(&predictor.predict_rows(&prepared.golden)?);
+    let golden = &predictor.package.manifest.golden.outputs;
+    let of_test = !prepared.splits.test.is_empty();
+    for (row, values) in found.iter().enumerate() {
+        let expected = [Some(&golden[row]), trained.get(row).filter(|_| of_test)];
+        for expected in expected.into_iter().flatten() {
+            let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
+            if values.iter().zip(expected).any(differs) {
+                let message =
+                    format!("the model package predicts {values:?} for golden row {row}, the trained model {expected:?}");
+                return Err(TrainError::Bad(
+                    Problem::new(message).file(run.model()).help("this is an error in Jishi: please report it").into(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn card(finished: &Finished<'_>, manifest: &RunManifest, drawn: Vec<(String, String)>) -> Card {
+    let Finished { run, recipe, prepared, .. } = finished;
+    let pipeline = &prepared.pipeline;
+    let setting = |key: &str| {
+        let value = manifest.recipe.pointer(&format!("/{}", key.replace('.', "/")))?;
+        (!value.is_null()).then(|| (key.to_owned(), value.to_string().replace('"', "")))
+    };
+    let keys = [
+        "model",
+        "data.scale",
+        "data.missing",
+        "data.split",
+        "train.optimizer",
+        "train.schedule",
+        "train.loss",
+        "train.epochs",
+        "train.batch",
+        "train.ema",
+        "train.early_stopping",
+        "train.seed",
+    ];
+    let mut settings: Vec<(String, String)> = keys.iter().filter_map(|k| setting(k)).collect();
+    settings.push(("steps".into(), manifest.steps.to_string()));
+    let rows = ["read", "dropped", "train", "validation", "test"];
+    let mut limits = vec![
+        "It knows the range of its training data alone: predictions far outside of it are guesses.".to_owned(),
+        "Intervals are of the sampling of test rows; they do not cover a change of the world that the data comes from."
+            .to_owned(),
+    ];
+    limits.extend(pipeline.notes().iter().cloned());
+    Card {
+        name: run.name(),
+        description: recipe.description.clone(),
+        task: manifest.task.clone(),
+        family: manifest.family.clone(),
+        target: recipe.data.target.clone(),
+        classes: pipeline.classes().to_vec(),
+        features: pipeline.features().iter().map(|f| f.column.clone()).collect(),
+        sources: manifest.data.iter().map(|d| d.file.clone()).collect(),
+        rows: rows.iter().filter_map(|k| Some(((*k).to_owned(), *manifest.rows.get(*k)?))).collect(),
+        metrics: manifest.metrics.clone(),
+        parameters: manifest.parameters,
+        settings,
+        plots: drawn,
+        limits,
+        jishi_version: manifest.jishi_version.clone(),
+        created: manifest.created.clone(),
+        environment: manifest.environment.clone(),
+        wall_seconds: manifest.wall_seconds,
+        peak_memory: manifest.peak_memory,
+    }
+}
+
+/// Writes what a cross-validation gave: the report, a picture of its first metric, and the manifest.
+///
+/// # Errors
+/// Files that can't be written.
+pub fn write_folds(run: &RunDir, manifest: &mut RunManifest, report: &TrainReport) -> Result<(), TrainError> {
+    manifest.metrics = with_intervals(report);
+    manifest.rows = report.rows.clone();
+    manifest.parameters = report.parameters as u64;
+    manifest.steps = report.folds.iter().map(|f| f.steps as u64).sum();
+    manifest.epochs = report.epochs;
+    manifest.wall_seconds = report.seconds;
+    let primary = if report.task == "regression" { "rmse" } else { "accuracy" };
+    let values: Vec<f64> =
+        report.folds.iter().filter_map(|f| f.metrics.get("test")?.get(primary).copied()).collect();
+    let name = format!("test {primary}");
+    write_scene(run, "folds", &plots::fold_metrics(&FoldMetric { name: &name, values: &values }))?;
+    write_report(run, report)?;
+    manifest.end(Status::Finished);
+    run.write_manifest(manifest)?;
+    Ok(())
+}
+
+fn write_report(run: &RunDir, report: &TrainReport) -> Result<(), TrainError> {
+    let text = serde_json::to_vec_pretty(report).expect("a report holds names and numbers alone");
+    Ok(run.write(REPORT, &text)?)
+}
+
+/// Reads the report of a finished run.
+///
+/// # Errors
+/// A file that is no report.
+pub fn read_report(path: &Path) -> Result<TrainReport, TrainError> {
+    let text = std::fs::read(path).map_err(|e| RunError::io(path, e))?;
+    serde_json::from_slice(&text).map_err(|e| {
+        let problem = Problem::new(format!("expected the report of a run: {e}"));
+        TrainError::Bad(problem.file(path).help("train this fold again without `--resume`").into())
+    })
+}

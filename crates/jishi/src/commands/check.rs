@@ -1,0 +1,45 @@
+//! `jishi check`.
+
+use jishi_runs::error::bytes_words;
+use jishi_runs::table::{Align, text_table};
+use jishi_train::job::check::{CheckReport, check};
+
+use crate::cli::{CheckArgs, DeviceName};
+use crate::commands::{load, train};
+use crate::error::CliError;
+use crate::progress::duration;
+
+/// Runs the command.
+pub fn run(args: &CheckArgs, json: bool) -> Result<(), CliError> {
+    let loaded = load(&args.recipe)?;
+    let device = train::device(DeviceName::Auto)?;
+    let report = check(&loaded.parsed.recipe, &loaded.base, &args.out, &device)?;
+    if json {
+        println!("{}", serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))?);
+    } else {
+        print!("{}", text(&report));
+    }
+    Ok(())
+}
+
+fn text(report: &CheckReport) -> String {
+    let splits: Vec<String> = report.rows.iter().map(|(name, rows)| format!("{rows} {name}")).collect();
+    let runs = if report.runs > 1 { format!(", in each of {} folds", report.runs) } else { String::new() };
+    let free = report.free_disk.map_or(String::new(), |free| format!(" ({} free)", bytes_words(free)));
+    let rows = [
+        ("rows", format!("{}; {} dropped", splits.join(", "), report.ledger.dropped)),
+        ("features", format!("{} numbers, {} categories", report.numbers, report.categories)),
+        ("parameters", report.parameters.to_string()),
+        ("steps", format!("{}{runs}", report.steps)),
+        ("memory", format!("about {}", bytes_words(report.memory))),
+        ("disk", format!("about {}{free}", bytes_words(report.disk))),
+        ("time", format!("about {}", duration(report.seconds.ceil()))),
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect();
+    let mut out = text_table(&[("", Align::Left), ("", Align::Left)], &rows);
+    for note in &report.notes {
+        out += &format!("note: {note}\n");
+    }
+    out += "no problem found; nothing was written\n";
+    out
+}

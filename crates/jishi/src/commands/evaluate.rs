@@ -1,0 +1,60 @@
+//! `jishi evaluate`.
+
+use std::path::{Path, PathBuf};
+
+use jishi_runs::run::RunDir;
+use jishi_runs::table::{Align, text_table};
+use jishi_tasks::SplitName;
+use jishi_train::job::evaluate::{EvaluationReport, on_file, on_split};
+
+use crate::cli::{DeviceName, EvaluateArgs, HeldOut};
+use crate::commands::train;
+use crate::error::CliError;
+use crate::progress::short;
+
+/// Runs the command.
+pub fn run(args: &EvaluateArgs, json: bool) -> Result<(), CliError> {
+    let device = train::device(DeviceName::Auto)?;
+    let report = match &args.data {
+        Some(file) => on_file(&package(&args.root, &args.run)?, file, args.ignore_extra, &device)?,
+        None => {
+            let split = match args.split {
+                HeldOut::Validation => SplitName::Validation,
+                HeldOut::Test => SplitName::Test,
+            };
+            on_split(&RunDir::open(&args.root, &args.run)?, split, &device)?
+        }
+    };
+    if json {
+        println!("{}", serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))?);
+    } else {
+        print!("{}", text(&report));
+    }
+    Ok(())
+}
+
+/// The package of a run, or the package itself.
+pub fn package(root: &Path, run: &str) -> Result<PathBuf, CliError> {
+    let path = Path::new(run);
+    if path.join("model.json").is_file() {
+        return Ok(path.to_owned());
+    }
+    Ok(RunDir::open(root, run)?.model())
+}
+
+fn text(report: &EvaluationReport) -> String {
+    let mut text = format!("{}: {} rows\n\n", report.data, short(report.rows as f64).trim_end_matches(".0000"));
+    for (split, metrics) in &report.metrics {
+        let rows: Vec<Vec<String>> = metrics
+            .iter()
+            .map(|(name, value)| {
+                let interval = report.intervals.get(split).and_then(|i| i.get(name));
+                let interval = interval.map_or(String::new(), |[a, b]| format!("{} – {}", short(*a), short(*b)));
+                vec![name.clone(), short(*value), interval]
+            })
+            .collect();
+        let columns = [("metric", Align::Left), ("value", Align::Right), ("95 % interval", Align::Left)];
+        text += &text_table(&columns, &rows);
+    }
+    text
+}

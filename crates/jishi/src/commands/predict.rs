@@ -1,0 +1,63 @@
+//! `jishi predict`.
+
+use std::io::Write;
+
+use jishi_data::Source;
+use jishi_data::write::{OutputFormat, to_bytes};
+use jishi_train::job::predict::{Predictor, columns};
+
+use crate::cli::{DeviceName, PredictArgs};
+use crate::commands::{evaluate, train};
+use crate::error::CliError;
+
+/// Runs the command.
+pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
+    let format = match &args.output {
+        Some(path) => OutputFormat::of(path).map_err(CliError::bad)?,
+        None if json => OutputFormat::Jsonl,
+        None => OutputFormat::Csv,
+    };
+    let device = train::device(DeviceName::Auto)?;
+    let predictor = Predictor::load(&evaluate::package(&args.root, &args.run)?, &device)?;
+    let table = predictor.read(Source::File(args.input.clone()), false, args.ignore_extra)?;
+    // Every row gets its prediction: one that the policies of training drop is an error here.
+    let (rows, ledger) = predictor.usable(&table, false)?;
+    if let Some(entry) = ledger.entries.first() {
+        let first = entry.lines.first().map_or(0, |l| l.0);
+        let problem = jishi_recipe::Problem::new(format!(
+            "{} rows can't be predicted: {}",
+            table.rows - rows.len(),
+            entry.reason
+        ));
+        return Err(CliError::bad(problem.file(&args.input).line(first).help("fill in the values, or leave the rows out")));
+    }
+    let (predictions, _) = predictor.predict(&predictor.encode(&table, &rows, false)?)?;
+    let bytes = to_bytes(&columns(&predictions), format)?;
+    match &args.output {
+        Some(path) => {
+            jishi_runs::atomic::write_real(path, &bytes)?;
+            eprintln!("wrote {} predictions to {}", rows.len(), path.display());
+            if json {
+                println!("{}", serde_json::json!({ "rows": rows.len(), "output": path }));
+            }
+        }
+        None if json => {
+            let rows: Vec<serde_json::Value> = bytes
+                .split(|b| *b == b'\n')
+                .filter(|line| !line.is_empty())
+                .filter_map(|line| serde_json::from_slice(line).ok())
+                .collect();
+            println!("{}", serde_json::json!({ "predictions": rows }));
+        }
+        None => {
+            match std::io::stdout().lock().write_all(&bytes) {
+                // A reader that has seen enough, as `head`, is no failure.
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                    return Err(CliError::Failed(e.to_string()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
