@@ -2,9 +2,13 @@
 
     python house_prices_keras.py ames.csv [--out DIR]
 
-Reads the CSV, holds out 20 % for the test, one-hot encodes categories and standardises numbers and target
-(all fitted on the training part), trains one dense layer for 100 epochs with Adam, and writes what a Jishi
-run writes: loss curve, model with its preprocessing, metrics. The last line printed is JSON.
+Reads the CSV, holds out 20 % for the test and 20 % of the rest for validation, one-hot encodes categories
+and standardises numbers and target (all fitted on the training rows alone), trains one dense layer for 100
+epochs with Adam, and writes what a Jishi run writes: loss curve, model with its preprocessing, metrics. The
+last line printed is JSON.
+
+`--standardise all` standardises the one-hot columns too, which makes rare categories large inputs and the
+test RMSE worse; `numbers`, the default, is what Jishi does.
 
 Needs: keras, tensorflow-cpu, scikit-learn, pandas, matplotlib.
 """
@@ -32,9 +36,11 @@ import numpy as np
 import pandas as pd
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 TARGET = "Sale_Price"
+VALIDATION = 0.2
 
 
 def main():
@@ -42,6 +48,7 @@ def main():
     parser.add_argument("csv")
     parser.add_argument("--out", default="keras-run")
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--standardise", choices=["numbers", "all"], default="numbers")
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)
@@ -56,15 +63,20 @@ def main():
         (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")),
         sparse_threshold=0.0,
     )
-    x_train = features.fit_transform(train).astype(np.float32)
+    if args.standardise == "all":
+        features = make_pipeline(features, StandardScaler())
+    # Keras validates on the last fifth.
+    fitted = int(len(train) * (1.0 - VALIDATION))
+    features.fit(train[:fitted])
+    x_train = features.transform(train).astype(np.float32)
     x_test = features.transform(test).astype(np.float32)
-    scaler = StandardScaler().fit(y_train[:, None])
+    scaler = StandardScaler().fit(y_train[:fitted, None])
     z_train = scaler.transform(y_train[:, None]).astype(np.float32)
 
     model = keras.Sequential([keras.Input((x_train.shape[1],)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.Adam(), loss="mse")
     history = model.fit(
-        x_train, z_train, epochs=args.epochs, batch_size=32, validation_split=0.2, verbose=0
+        x_train, z_train, epochs=args.epochs, batch_size=32, validation_split=VALIDATION, verbose=0
     ).history
 
     predicted = scaler.inverse_transform(model.predict(x_test, batch_size=1024, verbose=0))[:, 0]
