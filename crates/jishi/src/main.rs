@@ -4,6 +4,8 @@ mod cli;
 mod commands;
 mod error;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod watch;
 
 use std::process::ExitCode;
