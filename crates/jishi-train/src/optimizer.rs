@@ -17,14 +17,19 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Whether weight decay applies: matrices decay; biases, norms and embeddings do not, unless `decay_all`.
+    /// Whether weight decay applies: weights of layers decay; biases, norms, embeddings and the scales of an
+    /// ensemble's members (which have rank 2 too) do not, unless `decay_all`.
     #[must_use]
     pub fn decays(&self, decay_all: bool) -> bool {
-        decay_all || self.is_hidden_matrix()
+        decay_all || self.is_layer_weight()
     }
 
-    fn is_hidden_matrix(&self) -> bool {
-        self.shape.len() >= 2 && !self.name.contains("embed") && !self.name.contains("norm")
+    fn is_layer_weight(&self) -> bool {
+        self.shape.len() >= 2 && self.name.ends_with("weight") && !self.name.contains("embed")
+    }
+
+    fn is_matrix(&self) -> bool {
+        self.is_layer_weight() && self.shape.len() == 2
     }
 }
 
@@ -61,7 +66,7 @@ impl Optimizer {
                     Config::Sgd(c) => [c.momentum != 0.0, false, false],
                     Config::Rmsprop(c) => [true, c.momentum != 0.0, c.centered],
                     Config::Adam(_) | Config::Adamw(_) => [true, true, false],
-                    Config::Muon(_) => [true, !p.is_hidden_matrix(), false],
+                    Config::Muon(_) => [true, !p.is_matrix(), false],
                 };
                 Slot { first: zeros(a), second: zeros(b), third: zeros(c) }
             })
@@ -119,7 +124,7 @@ impl Optimizer {
                 h.apply(scale, 0.0, (1.0 - lr * decay) as f32, value, grad, slot);
             }
             Config::Muon(c) => {
-                if parameter.is_hidden_matrix() {
+                if parameter.is_matrix() {
                     muon(c, &parameter.shape, factor, scale, value, grad, &mut slot.first);
                 } else {
                     let lr = c.adamw_learning_rate * factor;
@@ -287,7 +292,7 @@ impl AdamStep {
 /// Coefficients of the quintic Newton–Schulz iteration (Jordan et al. 2024).
 const NEWTON_SCHULZ: [f32; 3] = [3.4445, -4.775, 2.0315];
 
-/// One Muon update of a matrix `[in, out]`; higher ranks are folded to `[first, rest]`.
+/// One Muon update of a matrix `[in, out]`.
 fn muon(
     c: &Muon,
     shape: &[usize],
@@ -298,7 +303,7 @@ fn muon(
     momentum: &mut [f32],
 ) {
     let lr = c.learning_rate * factor;
-    let (rows, columns) = (shape[0], shape[1..].iter().product::<usize>());
+    let (rows, columns) = (shape[0], shape[1]);
     let keep = c.momentum as f32;
     let mut update = vec![0.0; value.len()];
     for ((m, g), u) in momentum.iter_mut().zip(grad).zip(&mut update) {

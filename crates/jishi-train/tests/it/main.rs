@@ -1,3 +1,4 @@
 //! Tests of the training loop, in one binary.
 
 mod optimizers;
+mod resume;

@@ -154,7 +154,8 @@ fn norms_biases_and_embeddings_do_not_decay() {
     let decays = |name: &str, shape: &[usize]| Parameter { name: name.into(), shape: shape.to_vec() }.decays(false);
     assert!(decays("layers.0.weight", &[8, 8]));
     assert!(!decays("layers.0.bias", &[8]));
-    assert!(!decays("norm.gamma", &[8]));
+    assert!(!decays("norm.weight", &[8]));
+    assert!(!decays("layers.0.input_scale", &[4, 8]));
     assert!(!decays("categories.embedding.weight", &[100, 8]));
     assert!(Parameter { name: "layers.0.bias".into(), shape: vec![8] }.decays(true));
 }
