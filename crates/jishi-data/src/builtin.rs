@@ -45,3 +45,41 @@ static BUILTINS: [Builtin; 2] = [
 pub fn builtins() -> &'static [Builtin] {
     &BUILTINS
 }
+
+/// The built-in table called `name`.
+#[must_use]
+pub fn get(name: &str) -> Option<&'static Builtin> {
+    BUILTINS.iter().find(|b| b.name == name)
+}
+
+impl Builtin {
+    /// The bytes of its file, for a fingerprint.
+    #[must_use]
+    pub fn bytes(&self) -> &'static [u8] {
+        self.bytes
+    }
+
+    /// Its CSV file, decompressed.
+    ///
+    /// # Errors
+    /// None for the data that this crate holds.
+    pub fn csv(&self) -> std::io::Result<Vec<u8>> {
+        const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+        if self.bytes.starts_with(&ZSTD) { zstd::decode_all(self.bytes) } else { Ok(self.bytes.to_vec()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_a_csv_file_with_its_target_and_rows() {
+        for builtin in builtins() {
+            let text = String::from_utf8(builtin.csv().unwrap()).unwrap();
+            let (header, rows) = text.split_once('\n').unwrap();
+            assert!(header.split(',').any(|name| name.trim_matches('"') == builtin.target), "{header}");
+            assert_eq!(rows.lines().count(), builtin.rows, "{}", builtin.name);
+        }
+    }
+}

@@ -45,7 +45,9 @@ impl Store {
     pub(crate) fn chunk(&self, i: usize) -> Vec<ArrayRef> {
         match self {
             Self::Memory(chunks, _) => chunks[i].clone(),
-            Self::Disk(disk) => disk.chunk(i).unwrap_or_else(|e| panic!("the table's cache file can't be read: {e}")),
+            Self::Disk(disk) => {
+                disk.chunk(i).unwrap_or_else(|e| panic!("the table's cache file can't be read: {e}"))
+            }
         }
     }
 
@@ -65,7 +67,8 @@ impl DiskStore {
         let length = block.bodyLength() as usize + block.metaDataLength() as usize;
         // SAFETY: the file is ours alone: it has no name and its handle never leaves this struct, so nobody changes
         // or shortens it while it is mapped.
-        let map = unsafe { memmap2::MmapOptions::new().offset(block.offset() as u64).len(length).map(&self.file) }?;
+        let map =
+            unsafe { memmap2::MmapOptions::new().offset(block.offset() as u64).len(length).map(&self.file) }?;
         let buffer = Buffer::from(bytes::Bytes::from_owner(map));
         let batch = self.decoder.0.read_record_batch(&block, &buffer)?;
         let batch = batch.ok_or_else(|| ArrowError::IpcError("the block holds no record batch".into()))?;
@@ -105,7 +108,8 @@ impl StoreWriter {
             std::fs::create_dir_all(&self.folder)?;
             let file = tempfile::tempfile_in(&self.folder)?;
             let fields = arrays.iter().enumerate();
-            let fields: Vec<Field> = fields.map(|(i, a)| Field::new(i.to_string(), a.data_type().clone(), true)).collect();
+            let fields: Vec<Field> =
+                fields.map(|(i, a)| Field::new(i.to_string(), a.data_type().clone(), true)).collect();
             let schema = Arc::new(Schema::new(fields));
             self.disk = Some((FileWriter::try_new_buffered(file, &schema)?, schema));
         }
@@ -149,7 +153,9 @@ fn open(writer: FileWriter<BufWriter<File>>, bytes: u64) -> Result<DiskStore, Ar
     let footer = root_as_footer(&footer).map_err(|e| bad(&e))?;
     let schema = footer.schema().ok_or_else(|| bad(&"the footer holds no schema"))?;
     // Zero-copy arrays need 64-bit values at multiples of 8; the writer pads every block to 64 bytes.
-    let decoder = FileDecoder::new(Arc::new(try_fb_to_schema(schema)?), footer.version()).with_require_alignment(true);
-    let blocks = footer.recordBatches().ok_or_else(|| bad(&"the footer lists no batches"))?.iter().copied().collect();
+    let decoder =
+        FileDecoder::new(Arc::new(try_fb_to_schema(schema)?), footer.version()).with_require_alignment(true);
+    let blocks =
+        footer.recordBatches().ok_or_else(|| bad(&"the footer lists no batches"))?.iter().copied().collect();
     Ok(DiskStore { file, blocks, decoder: Decoder(decoder), bytes })
 }

@@ -67,7 +67,14 @@ pub struct LedgerSummary {
 
 impl Ledger {
     /// Index of the entry with these keys, opened where there is none; add lines to it with [`Ledger::push`].
-    pub fn entry(&mut self, action: Action, reason: &str, column: Option<&str>, split: Option<&str>, file: &Path) -> usize {
+    pub fn entry(
+        &mut self,
+        action: Action,
+        reason: &str,
+        column: Option<&str>,
+        split: Option<&str>,
+        file: &Path,
+    ) -> usize {
         let found = self.entries.iter().position(|e| {
             e.action == action
                 && e.reason == reason

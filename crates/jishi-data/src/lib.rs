@@ -16,10 +16,10 @@ pub mod split;
 pub mod table;
 pub mod write;
 
+pub use builtin::{Builtin, builtins};
 pub use encoded::{Encoded, Storage};
 pub use error::DataError;
 pub use ledger::{Action, Ledger, LedgerSummary};
-pub use builtin::{Builtin, builtins};
 pub use pipeline::{Pipeline, usable_rows};
 pub use read::{header, read};
 pub use source::{ReadOptions, Source, resolve, resolve_names};

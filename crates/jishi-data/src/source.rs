@@ -136,15 +136,17 @@ pub fn resolve_names(names: &[&str], base: &Path) -> Result<Vec<Source>, Problem
 
 fn resolve_one(name: &str, base: &Path) -> Result<Vec<Source>, Problem> {
     if let Some(builtin) = name.strip_prefix("builtin:") {
-        return builtins().iter().find(|b| b.name == builtin).map(|b| vec![Source::Builtin(b)]).ok_or_else(|| {
-            let names = builtins().iter().map(|b| b.name);
-            let known: Vec<_> = names.clone().map(|n| format!("`builtin:{n}`")).collect();
-            let problem = Problem::new(format!("there is no built-in data called `{builtin}`"));
-            match nearest(builtin, names.map(String::from)) {
-                Some(near) => problem.help(format!("did you mean `builtin:{near}`?")),
-                None => problem.help(format!("there are {}", known.join(", "))),
-            }
-        });
+        return builtins().iter().find(|b| b.name == builtin).map(|b| vec![Source::Builtin(b)]).ok_or_else(
+            || {
+                let names = builtins().iter().map(|b| b.name);
+                let known: Vec<_> = names.clone().map(|n| format!("`builtin:{n}`")).collect();
+                let problem = Problem::new(format!("there is no built-in data called `{builtin}`"));
+                match nearest(builtin, names.map(String::from)) {
+                    Some(near) => problem.help(format!("did you mean `builtin:{near}`?")),
+                    None => problem.help(format!("there are {}", known.join(", "))),
+                }
+            },
+        );
     }
     let path = base.join(name);
     let is_glob = name.contains(['*', '?', '[']) && !path.exists();
@@ -155,10 +157,15 @@ fn resolve_one(name: &str, base: &Path) -> Result<Vec<Source>, Problem> {
     // The base is a folder, not a pattern.
     let pattern = match Path::new(name).is_absolute() {
         true => name.to_string(),
-        false => Path::new(&glob::Pattern::escape(&base.to_string_lossy())).join(name).to_string_lossy().into_owned(),
+        false => Path::new(&glob::Pattern::escape(&base.to_string_lossy()))
+            .join(name)
+            .to_string_lossy()
+            .into_owned(),
     };
-    let found = glob::glob(&pattern)
-        .map_err(|e| Problem::new(format!("`{name}` is not a valid pattern: {}", e.msg)).help("`*` stands for any part of a name, `**` for any folders"))?;
+    let found = glob::glob(&pattern).map_err(|e| {
+        Problem::new(format!("`{name}` is not a valid pattern: {}", e.msg))
+            .help("`*` stands for any part of a name, `**` for any folders")
+    })?;
     let mut files: Vec<PathBuf> = found.filter_map(Result::ok).filter(|p| p.is_file()).collect();
     files.sort();
     if files.is_empty() {
@@ -185,10 +192,9 @@ fn check_file(path: &Path) -> Result<(), Problem> {
 
 /// The problem of a folder where a file is expected.
 pub(crate) fn is_folder(path: &Path) -> Problem {
-    Problem::new("expected a file, found a folder").file(path).help(format!(
-        "to read all files in it, write `{}`",
-        path.join("*.csv").display()
-    ))
+    Problem::new("expected a file, found a folder")
+        .file(path)
+        .help(format!("to read all files in it, write `{}`", path.join("*.csv").display()))
 }
 
 /// The problem of a file that can't be opened.
@@ -217,7 +223,8 @@ fn nearest_file(path: &Path) -> Option<String> {
             p => p,
         };
         if let Ok(entries) = std::fs::read_dir(folder) {
-            let names = entries.filter_map(Result::ok).take(10_000).filter_map(|e| e.file_name().into_string().ok());
+            let names =
+                entries.filter_map(Result::ok).take(10_000).filter_map(|e| e.file_name().into_string().ok());
             let near = nearest(path.file_name()?.to_str()?, names)?;
             return Some(match path.parent()? {
                 p if p.as_os_str().is_empty() => near,

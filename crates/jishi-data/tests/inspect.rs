@@ -20,7 +20,11 @@ fn figures_of_a_small_table() {
     let x = found.columns[0].numbers.as_ref().unwrap();
     assert_eq!((x.min, x.median, x.max, x.q1, x.q3), (1.0, 2.0, 4.0, 1.5, 3.0));
     // Python: statistics.mean, statistics.stdev, and the skewness by its definition.
-    assert!((x.mean - 7.0 / 3.0).abs() < 1e-12 && (x.std - 1.527_525).abs() < 1e-6 && (x.skewness - 0.381_80).abs() < 1e-5);
+    assert!(
+        (x.mean - 7.0 / 3.0).abs() < 1e-12
+            && (x.std - 1.527_525).abs() < 1e-6
+            && (x.skewness - 0.381_80).abs() < 1e-5
+    );
     assert_eq!((found.columns[0].missing_share, found.columns[0].distinct), (0.25, 3));
     assert_eq!(found.columns[1].top, [("a".to_string(), 2), ("b".to_string(), 1)]);
     assert_eq!(found.columns[2].dates, Some(("2024-01-01T00:00:00Z".into(), "2024-01-02T00:00:00Z".into())));
@@ -38,7 +42,13 @@ fn suspicious_columns_and_duplicate_rows() {
         // Every price has a grade of its own hundred; noise has nothing to do with it.
         let gone = if i == 7 { "1" } else { "" };
         let noise = i.wrapping_mul(40_503) % 11;
-        text.push_str(&format!("{},n{i},k,{gone},{y},{},{},{},{noise},{noise}\n", i + 1, 2.0 * y + 1.0, y.powi(5), (y / 100.0) as u32));
+        text.push_str(&format!(
+            "{},n{i},k,{gone},{y},{},{},{},{noise},{noise}\n",
+            i + 1,
+            2.0 * y + 1.0,
+            y.powi(5),
+            (y / 100.0) as u32
+        ));
     }
     let found = csv(text.clone(), Some("y"));
     let expected = [
@@ -78,7 +88,9 @@ fn classes_and_what_tells_them() {
     assert_eq!(suspects(&found), [("unique", Suspect::IdLike), ("code", Suspect::LeaksTarget)]);
     assert!(found.to_string().contains("target y: classification: green 66.7 %, red 33.3 %"));
     // Few whole numbers are classes, many are not.
-    let numbers = |n: u32| csv("y\n".to_string() + &(0..100).map(|i| format!("{}\n", i % n)).collect::<String>(), Some("y"));
+    let numbers = |n: u32| {
+        csv("y\n".to_string() + &(0..100).map(|i| format!("{}\n", i % n)).collect::<String>(), Some("y"))
+    };
     assert_eq!(numbers(20).target.unwrap().task, TaskName::Classification);
     assert_eq!(numbers(21).target.unwrap().task, TaskName::Regression);
 }

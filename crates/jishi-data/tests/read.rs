@@ -5,9 +5,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int64Array};
 use arrow_array::{Array, ListArray, RecordBatch, StringArray, TimestampMillisecondArray, types::Int32Type};
-use jishi_data::{Action, CHUNK_ROWS, DataError, OVERFLOW, ReadOptions, Source, Table, builtins, header, read};
+use arrow_array::{
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int64Array,
+};
+use jishi_data::{
+    Action, CHUNK_ROWS, DataError, OVERFLOW, ReadOptions, Source, Table, builtins, header, read,
+};
 use jishi_recipe::{BadRows, ColumnType, Format};
 use proptest::prelude::*;
 
@@ -44,8 +48,12 @@ fn values(table: &Table, name: &str) -> Vec<Option<String>> {
         assert_eq!(chunk.lines().len(), chunk.rows);
         for r in 0..chunk.rows {
             out.push(match table.columns[column].kind {
-                ColumnType::Number => Some(chunk.numbers(column)).filter(|a| a.is_valid(r)).map(|a| a.value(r).to_string()),
-                ColumnType::Date => Some(chunk.dates(column)).filter(|a| a.is_valid(r)).map(|a| a.value(r).to_string()),
+                ColumnType::Number => {
+                    Some(chunk.numbers(column)).filter(|a| a.is_valid(r)).map(|a| a.value(r).to_string())
+                }
+                ColumnType::Date => {
+                    Some(chunk.dates(column)).filter(|a| a.is_valid(r)).map(|a| a.value(r).to_string())
+                }
                 _ => Some(chunk.codes(column)).filter(|a| a.is_valid(r)).map(|a| match a.value(r) {
                     OVERFLOW => "…".into(),
                     code => table.columns[column].categories[code as usize].clone(),
@@ -104,7 +112,9 @@ fn builtin_data_is_complete() {
 fn types_do_not_depend_on_the_order_of_the_rows() {
     // The odd value is far behind the first block, and makes the first rows' type wrong.
     let many = 40_000;
-    for (odd, kind) in [("x", Category), ("2024-01-01", Category), ("true", Category), ("", Number), ("1e400", Number)] {
+    for (odd, kind) in
+        [("x", Category), ("2024-01-01", Category), ("true", Category), ("", Number), ("1e400", Number)]
+    {
         let mut rows: Vec<String> = (0..many).map(|i| format!("{:05}.50,{i}", i % 7)).collect();
         rows.push(format!("{odd},{many}"));
         let forward = format!("a,b\n{}\n", rows.join("\n"));
@@ -151,17 +161,24 @@ fn bad_rows_are_listed_or_dropped_and_kept_on_record() {
     }
     let forced = ReadOptions { types: [("b".into(), Number)].into(), ..ReadOptions::default() };
     let message = problems_with("a.csv", text.clone(), &forced);
-    assert!(message.starts_with("a.csv:5: expected 2 fields as in the header, found 3 fields\na.csv:6:"), "{message}");
+    assert!(
+        message.starts_with("a.csv:5: expected 2 fields as in the header, found 3 fields\na.csv:6:"),
+        "{message}"
+    );
     assert!(message.contains("a.csv:10: expected 2 fields as in the header, found 1 field\n"), "{message}");
     assert!(message.contains("a.csv:20: column `b`: expected a number, found \"abc\"\n"), "{message}");
-    assert!(message.contains("18 of 38 rows can't be read; the first are above") && message.contains("bad_rows"), "{message}");
+    assert!(
+        message.contains("18 of 38 rows can't be read; the first are above") && message.contains("bad_rows"),
+        "{message}"
+    );
     assert_eq!(message.matches("a.csv:").count(), 10);
 
     let drop = ReadOptions { bad_rows: BadRows::Drop, ..forced };
     let table = read_as("a.csv", text, &drop).unwrap();
     assert_eq!((table.rows, table.ledger.rows_read), (20, 38));
     assert_eq!(table.ledger.share_dropped(), 18.0 / 38.0);
-    let lines = |reason: &str| table.ledger.entries.iter().find(|e| e.reason == reason).unwrap().lines.clone();
+    let lines =
+        |reason: &str| table.ledger.entries.iter().find(|e| e.reason == reason).unwrap().lines.clone();
     assert_eq!(lines("a wrong number of fields"), [(5, 6), (10, 10)]);
     assert_eq!(lines("not a number"), [(20, 33)]);
     assert_eq!(lines("an infinite value"), [(36, 36)]);
@@ -179,12 +196,23 @@ fn ragged_rows_do_not_change_types() {
 #[test]
 fn forced_types_and_missing_values() {
     let options = ReadOptions {
-        types: [("zip".into(), Category), ("flag".into(), Boolean), ("day".into(), Date), ("gone".into(), Number)].into(),
+        types: [
+            ("zip".into(), Category),
+            ("flag".into(), Boolean),
+            ("day".into(), Date),
+            ("gone".into(), Number),
+        ]
+        .into(),
         missing_values: vec!["-999".into(), "no".into()],
         only: Some(vec!["zip".into(), "flag".into(), "day".into(), "x".into(), "gone".into()]),
         ..ReadOptions::default()
     };
-    let table = read_as("a.csv", "zip,flag,day,x,y\n01234,1,20240229,-999,1\n-999,0,2024,7,1\n1,no,1970,1,NA\n", &options).unwrap();
+    let table = read_as(
+        "a.csv",
+        "zip,flag,day,x,y\n01234,1,20240229,-999,1\n-999,0,2024,7,1\n1,no,1970,1,NA\n",
+        &options,
+    )
+    .unwrap();
     assert_eq!(kinds(&table), [Category, Boolean, Date, Number]);
     assert_eq!(table.header.len(), 5);
     assert_eq!(shown(&table, "zip"), ["01234", "-", "1"]);
@@ -201,9 +229,21 @@ fn bad_files_are_named_with_what_to_do() {
         ("a.csv", b"\r\n\n", "a.csv: the file is empty"),
         ("a.csv", b"a,b\n", "a.csv: found a header, but no rows"),
         ("a.csv", b"a,b\n1\n", "a.csv:2: expected 2 fields as in the header, found 1 field"),
-        ("a.csv", b"a,b,a,b,c\n1,2,3,4,5\n", "a.csv:1: column names must differ; more than one column is called `a`, `b`"),
-        ("a.csv", b"a,,c, \n1,2,3,4\n", "a.csv:1: every column needs a name; column 2, 4 of the header has none"),
-        ("a.csv", b"a,b\n1,2\n3,caf\xe9\n", "a.csv:3: expected UTF-8, found the byte 0xe9 at byte 6 of the line"),
+        (
+            "a.csv",
+            b"a,b,a,b,c\n1,2,3,4,5\n",
+            "a.csv:1: column names must differ; more than one column is called `a`, `b`",
+        ),
+        (
+            "a.csv",
+            b"a,,c, \n1,2,3,4\n",
+            "a.csv:1: every column needs a name; column 2, 4 of the header has none",
+        ),
+        (
+            "a.csv",
+            b"a,b\n1,2\n3,caf\xe9\n",
+            "a.csv:3: expected UTF-8, found the byte 0xe9 at byte 6 of the line",
+        ),
         ("a.csv", b"\xff\xfea\0", "a.csv:1: expected UTF-8, found UTF-16"),
         ("a.csv", b"a,b\n1,2\n3,\"x\n4,5\n", "a.csv:3:3: the quote that opens a field here is not closed"),
         ("a.csv", b"a,b\r1,2\r3,4", "a.csv:1: lines end in a carriage return alone"),
@@ -212,9 +252,17 @@ fn bad_files_are_named_with_what_to_do() {
         ("a.txt", b"a,b\n1,2\n", "a.txt: the file's name does not say its format"),
         ("a.jsonl", b"", "a.jsonl: the file is empty"),
         ("a.jsonl", b"\n\n", "a.jsonl: found no data"),
-        ("a.jsonl", b"{\"a\": 1}\n[1]\n", "a.jsonl:2:1: expected one JSON object: invalid type: sequence, expected a JSON object"),
+        (
+            "a.jsonl",
+            b"{\"a\": 1}\n[1]\n",
+            "a.jsonl:2:1: expected one JSON object: invalid type: sequence, expected a JSON object",
+        ),
         ("a.jsonl", b"{\"a\": 1}\n{\"a\": }\n", "a.jsonl:2:7: expected one JSON object: expected value"),
-        ("a.jsonl", b"{\"a\": {\"b\": 1}}\n", "a.jsonl:1: expected a number, text, true, false or null for `a`, found a nested value"),
+        (
+            "a.jsonl",
+            b"{\"a\": {\"b\": 1}}\n",
+            "a.jsonl:1: expected a number, text, true, false or null for `a`, found a nested value",
+        ),
         ("a.jsonl", b"{\"a\": 1, \"a\": 2}\n", "a.jsonl:1: the key `a` is given twice"),
         ("a.parquet", b"", "a.parquet: the file is empty"),
         ("a.parquet", b"PAR1 what is this? PAR1", "a.parquet: this is not a Parquet file, or it is damaged"),
@@ -229,11 +277,16 @@ fn bad_files_are_named_with_what_to_do() {
 #[test]
 fn huge_headers_and_fields_are_refused() {
     let names: Vec<String> = (0..100_001).map(|i| format!("c{i}")).collect();
-    assert!(problems("a.csv", names.join(",") + "\n").contains("the header has 100001 columns; at most 100000"));
+    assert!(
+        problems("a.csv", names.join(",") + "\n").contains("the header has 100001 columns; at most 100000")
+    );
     assert!(problems("a.csv", vec![b'x'; 17 << 20]).contains("the header line is longer than 16 MiB"));
     let mut text = b"a\n1\n\"".to_vec();
     text.resize(40 << 20, b'x');
-    assert!(problems("a.csv", text.clone()).contains("a.csv:3:1: the quote that opens a field here is not closed within 16 MiB"));
+    assert!(
+        problems("a.csv", text.clone())
+            .contains("a.csv:3:1: the quote that opens a field here is not closed within 16 MiB")
+    );
     text[4] = b'x';
     text.push(b'\n');
     assert!(problems("a.csv", text).contains("a.csv:3: a field is longer than 16 MiB"));
@@ -243,7 +296,8 @@ fn huge_headers_and_fields_are_refused() {
 fn files_on_disk_that_cannot_be_read() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("houses.csv"), "a\n1\n").unwrap();
-    let at = |name: &str| read(&[Source::File(dir.path().join(name))], &ReadOptions::default()).map(|t| t.rows);
+    let at =
+        |name: &str| read(&[Source::File(dir.path().join(name))], &ReadOptions::default()).map(|t| t.rows);
     assert_eq!(at("houses.csv").unwrap(), 1);
     let missing = at("hosues.csv").unwrap_err().to_string();
     assert!(missing.contains("hosues.csv: no such file") && missing.contains("houses.csv`?"), "{missing}");
@@ -254,7 +308,7 @@ fn files_on_disk_that_cannot_be_read() {
     {
         use std::os::unix::fs::PermissionsExt;
         let path = dir.path().join("houses.csv");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         // The superuser may read everything.
         if std::fs::File::open(&path).is_err() {
             let denied = at("houses.csv").unwrap_err().to_string();
@@ -273,15 +327,22 @@ fn several_files_need_the_same_columns() {
     // A type that the second file changes.
     assert_eq!(shown(&two("x\n01\n", "x\na\n").unwrap(), "x"), ["01", "a"]);
     let message = two("x,y\n1,a\n", "x,z\n1,2\n").unwrap_err().to_string();
-    assert!(message.contains("b.csv: expected the columns of a.csv; this file lacks `y` and has `z` in addition"), "{message}");
+    assert!(
+        message.contains("b.csv: expected the columns of a.csv; this file lacks `y` and has `z` in addition"),
+        "{message}"
+    );
     // Everything that is wrong, at once.
     let message = two("x,x\n1,a\n", "x\n\"").unwrap_err().to_string();
-    assert!(message.contains("a.csv:1: column names must differ") && message.contains("b.csv:2:1: the quote"), "{message}");
+    assert!(
+        message.contains("a.csv:1: column names must differ") && message.contains("b.csv:2:1: the quote"),
+        "{message}"
+    );
 }
 
 #[test]
 fn compressed_files_read_like_plain_ones() {
-    let text: String = "a,b\n".to_string() + &(0..50_000).map(|i| format!("{i},{}\n", i % 13)).collect::<String>();
+    let text: String =
+        "a,b\n".to_string() + &(0..50_000).map(|i| format!("{i},{}\n", i % 13)).collect::<String>();
     let plain = csv(&text);
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gz.write_all(text.as_bytes()).unwrap();
@@ -323,7 +384,8 @@ fn json_lines() {
 }
 
 fn parquet_file(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
     let mut out = Vec::new();
     let mut writer = parquet::arrow::ArrowWriter::try_new(&mut out, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
@@ -333,7 +395,8 @@ fn parquet_file(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
 
 #[test]
 fn parquet_types() {
-    let dictionary: DictionaryArray<Int32Type> = [Some("r"), None, Some("g"), Some("r")].into_iter().collect();
+    let dictionary: DictionaryArray<Int32Type> =
+        [Some("r"), None, Some("g"), Some("r")].into_iter().collect();
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("i", Arc::new(Int64Array::from(vec![Some(1), None, Some(-3), Some(4)]))),
         ("f", Arc::new(Float64Array::from(vec![1.5, f64::NAN, 2.0, 0.1]))),
@@ -342,7 +405,14 @@ fn parquet_types() {
         ("b", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)]))),
         ("day", Arc::new(Date32Array::from(vec![Some(0), Some(1), None, Some(-1)]))),
         ("t", Arc::new(TimestampMillisecondArray::from(vec![Some(0), None, Some(1500), Some(-1)]))),
-        ("m", Arc::new(Decimal128Array::from(vec![Some(1234), None, Some(-5), Some(10)]).with_precision_and_scale(10, 2).unwrap())),
+        (
+            "m",
+            Arc::new(
+                Decimal128Array::from(vec![Some(1234), None, Some(-5), Some(10)])
+                    .with_precision_and_scale(10, 2)
+                    .unwrap(),
+            ),
+        ),
     ];
     let bytes = parquet_file(columns);
     let table = read_as("a.parquet", bytes.clone(), &ReadOptions::default()).unwrap();
@@ -371,13 +441,49 @@ fn parquet_types() {
     let message = read(&mixed, &only).unwrap_err().to_string();
     assert!(message.contains("b.parquet: expected the columns of a.csv; this file has `f`"), "{message}");
 
-    let wanted = problems_with("a.parquet", bytes.clone(), &ReadOptions { types: [("s".into(), Number)].into(), ..ReadOptions::default() });
+    let wanted = problems_with(
+        "a.parquet",
+        bytes.clone(),
+        &ReadOptions { types: [("s".into(), Number)].into(), ..ReadOptions::default() },
+    );
     assert!(wanted.contains("a.parquet:1: column `s`: expected a number, found \"x\""), "{wanted}");
     let infinite = parquet_file(vec![("f", Arc::new(Float64Array::from(vec![1.0, f64::NEG_INFINITY])))]);
-    assert!(problems("a.parquet", infinite).contains("a.parquet:2: column `f`: expected a finite number, found \"-inf\""));
+    assert!(
+        problems("a.parquet", infinite)
+            .contains("a.parquet:2: column `f`: expected a finite number, found \"-inf\"")
+    );
     let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)])]);
-    assert!(problems("a.parquet", parquet_file(vec![("l", Arc::new(list))])).contains("column `l` is of the type List"));
+    assert!(
+        problems("a.parquet", parquet_file(vec![("l", Arc::new(list))]))
+            .contains("column `l` is of the type List")
+    );
     assert_eq!(header(&[memory("a.parquet", bytes)], &ReadOptions::default()).unwrap().len(), 8);
+}
+
+#[test]
+fn a_damaged_parquet_file_is_refused_or_read() {
+    let good = parquet_file(vec![
+        ("f", Arc::new(Float64Array::from(vec![1.0, 2.0]))),
+        ("s", Arc::new(StringArray::from(vec!["x", "y"]))),
+    ]);
+    let mut refused = 0;
+    for at in 0..good.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[at] ^= change;
+            match read_as("a.parquet", bytes, &ReadOptions::default()) {
+                Ok(table) => assert_eq!(table.rows, values(&table, &table.columns[0].name).len()),
+                Err(error) => {
+                    assert!(error.to_string().starts_with("a.parquet"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > good.len() / 2, "{refused} of {}", 3 * good.len());
+    for n in 0..good.len() {
+        assert!(read_as("a.parquet", &good[..n], &ReadOptions::default()).is_err(), "cut after {n}");
+    }
 }
 
 #[test]
@@ -388,7 +494,11 @@ fn tables_beyond_the_memory_limit_are_the_same_on_disk() {
         text.push_str(&format!("{}.25,k{},{}-01-01,{missing}\n", i % 1000, i % 50, 1900 + i % 200));
     }
     let dir = tempfile::tempdir().unwrap();
-    let limit = ReadOptions { memory_limit: 1 << 20, cache_dir: Some(dir.path().join("cache")), ..ReadOptions::default() };
+    let limit = ReadOptions {
+        memory_limit: 1 << 20,
+        cache_dir: Some(dir.path().join("cache")),
+        ..ReadOptions::default()
+    };
     let memory = csv(&text);
     let disk = read_as("a.csv", text, &limit).unwrap();
     assert!(disk.on_disk() && !memory.on_disk());
@@ -419,8 +529,11 @@ fn dictionaries_are_bounded() {
 
 #[test]
 fn the_result_does_not_depend_on_the_number_of_threads() {
-    let text: String = "a,b,c\n".to_string() + &(0..100_000).map(|i| format!("v{},{}.5,\"{}\"\n", i % 997, i, i % 3)).collect::<String>();
-    let with = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| csv(&text));
+    let text: String = "a,b,c\n".to_string()
+        + &(0..100_000).map(|i| format!("v{},{}.5,\"{}\"\n", i % 997, i, i % 3)).collect::<String>();
+    let with = |threads: usize| {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| csv(&text))
+    };
     let (one, three) = (with(1), with(3));
     assert_eq!(one.columns, three.columns);
     for name in ["a", "b", "c"] {

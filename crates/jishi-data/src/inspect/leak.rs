@@ -15,28 +15,47 @@ const CORRELATION: f64 = 0.99;
 const ROWS_A_GROUP: usize = 5;
 
 /// The columns that predict the target almost perfectly.
-pub(super) fn leaks(table: &Table, target: usize, task: TaskName, reports: &[ColumnReport], step: usize) -> Vec<Suspicion> {
+pub(super) fn leaks(
+    table: &Table,
+    target: usize,
+    task: TaskName,
+    reports: &[ColumnReport],
+    step: usize,
+) -> Vec<Suspicion> {
     let wanted = values(table, target, step);
     let is_number = |c: usize| matches!(reports[c].kind, ColumnType::Number | ColumnType::Date);
     let check = |c: usize| {
         if c == target || table.rows < FEW_ROWS || reports[c].distinct < 2 {
             return None;
         }
-        let pairs: Vec<(f64, f64)> =
-            values(table, c, step).into_iter().zip(&wanted).map(|(x, &y)| (x, y)).filter(|(x, y)| !x.is_nan() && !y.is_nan()).collect();
+        let pairs: Vec<(f64, f64)> = values(table, c, step)
+            .into_iter()
+            .zip(&wanted)
+            .map(|(x, &y)| (x, y))
+            .filter(|(x, y)| !x.is_nan() && !y.is_nan())
+            .collect();
         if pairs.len() < FEW_ROWS {
             return None;
         }
         let message = if is_number(c) && is_number(target) && task == TaskName::Regression {
             let (pearson, spearman) = (correlation(&pairs), correlation(&ranks(&pairs)));
-            let strongest = if pearson.abs() >= spearman.abs() { ("Pearson", pearson) } else { ("Spearman", spearman) };
-            (strongest.1.abs() > CORRELATION).then(|| format!("its {} correlation with the target is {:.4}", strongest.0, strongest.1))
+            let strongest =
+                if pearson.abs() >= spearman.abs() { ("Pearson", pearson) } else { ("Spearman", spearman) };
+            (strongest.1.abs() > CORRELATION)
+                .then(|| format!("its {} correlation with the target is {:.4}", strongest.0, strongest.1))
         } else if task == TaskName::Regression {
-            explained(&pairs).filter(|share| *share > CORRELATION).map(|share| format!("its values explain {:.1} % of the target's variance", share * 100.0))
+            explained(&pairs)
+                .filter(|share| *share > CORRELATION)
+                .map(|share| format!("its values explain {:.1} % of the target's variance", share * 100.0))
         } else {
-            predicted(&pairs).map(|share| format!("its value alone tells the class in {:.1} % of the rows", share * 100.0))
+            predicted(&pairs)
+                .map(|share| format!("its value alone tells the class in {:.1} % of the rows", share * 100.0))
         };
-        message.map(|m| Suspicion { column: reports[c].name.clone(), why: Suspect::LeaksTarget, message: format!("may leak the target: {m}") })
+        message.map(|m| Suspicion {
+            column: reports[c].name.clone(),
+            why: Suspect::LeaksTarget,
+            message: format!("may leak the target: {m}"),
+        })
     };
     (0..reports.len()).into_par_iter().filter_map(check).collect()
 }
@@ -83,7 +102,9 @@ fn ranks(pairs: &[(f64, f64)]) -> Vec<(f64, f64)> {
         let mut start = 0;
         while start < order.len() {
             let equal = order[start..].iter().take_while(|&&i| value(i) == value(order[start])).count();
-            order[start..start + equal].iter().for_each(|&i| ranks[i] = start as f64 + (equal - 1) as f64 / 2.0);
+            order[start..start + equal]
+                .iter()
+                .for_each(|&i| ranks[i] = start as f64 + (equal - 1) as f64 / 2.0);
             start += equal;
         }
         ranks
@@ -135,7 +156,8 @@ fn predicted(pairs: &[(f64, f64)]) -> Option<f64> {
     let n = pairs.len() as f64;
     let share = best.values().sum::<u64>() as f64 / n;
     let most_frequent = classes.values().max().copied().unwrap_or(0) as f64 / n;
-    (share > CORRELATION && 1.0 - share <= 0.1 * (1.0 - most_frequent) && most_frequent < 1.0).then_some(share)
+    (share > CORRELATION && 1.0 - share <= 0.1 * (1.0 - most_frequent) && most_frequent < 1.0)
+        .then_some(share)
 }
 
 #[cfg(test)]

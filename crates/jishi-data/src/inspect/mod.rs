@@ -159,7 +159,8 @@ pub struct TargetReport {
 #[must_use]
 pub fn inspect(table: &Table, target: Option<&str>) -> Inspection {
     let step = table.rows.div_ceil(SAMPLE).max(1);
-    let columns: Vec<ColumnReport> = (0..table.columns.len()).into_par_iter().map(|c| report(table, c, step)).collect();
+    let columns: Vec<ColumnReport> =
+        (0..table.columns.len()).into_par_iter().map(|c| report(table, c, step)).collect();
     let target = target.and_then(|name| table.column_index(name));
     let target_report = target.map(|t| target_report(table, t, &columns[t]));
     let mut suspicious = Vec::new();
@@ -191,8 +192,12 @@ fn each_number(table: &Table, column: usize, step: usize, mut f: impl FnMut(f64)
         let end = chunk.first_row + chunk.rows;
         for r in (row..end).step_by(step).map(|r| r - chunk.first_row) {
             f(match table.columns[column].kind {
-                ColumnType::Number => Some(chunk.numbers(column)).filter(|a| a.is_valid(r)).map_or(f64::NAN, |a| a.value(r)),
-                _ => Some(chunk.dates(column)).filter(|a| a.is_valid(r)).map_or(f64::NAN, |a| a.value(r) as f64),
+                ColumnType::Number => {
+                    Some(chunk.numbers(column)).filter(|a| a.is_valid(r)).map_or(f64::NAN, |a| a.value(r))
+                }
+                _ => Some(chunk.dates(column))
+                    .filter(|a| a.is_valid(r))
+                    .map_or(f64::NAN, |a| a.value(r) as f64),
             });
         }
         row += (end - row).div_ceil(step) * step;
@@ -257,7 +262,8 @@ fn moment(micros: f64) -> String {
 
 /// Figures of all values; quartiles of the sorted sample.
 fn number_report(table: &Table, column: usize, sorted: &[f64]) -> Option<NumberReport> {
-    let (mut n, mut sum, mut min, mut max, mut integers) = (0u64, 0.0, f64::INFINITY, f64::NEG_INFINITY, true);
+    let (mut n, mut sum, mut min, mut max, mut integers) =
+        (0u64, 0.0, f64::INFINITY, f64::NEG_INFINITY, true);
     each_number(table, column, 1, |x| {
         if !x.is_nan() {
             n += 1;
@@ -309,9 +315,17 @@ fn target_report(table: &Table, column: usize, report: &ColumnReport) -> TargetR
     match (report.kind, &report.numbers) {
         (ColumnType::Category | ColumnType::Boolean, _) => {
             let counts = count_codes(table, column);
-            new.classes = table.columns[column].categories.iter().cloned().zip(counts).filter(|(_, n)| *n > 0).collect();
+            new.classes = table.columns[column]
+                .categories
+                .iter()
+                .cloned()
+                .zip(counts)
+                .filter(|(_, n)| *n > 0)
+                .collect();
         }
-        (_, Some(numbers)) if numbers.integers && report.distinct <= MAX_INTEGER_CLASSES && !report.at_least => {
+        (_, Some(numbers))
+            if numbers.integers && report.distinct <= MAX_INTEGER_CLASSES && !report.at_least =>
+        {
             let mut counts: Vec<(f64, u64)> = Vec::new();
             each_number(table, column, 1, |x| match counts.iter_mut().find(|(v, _)| *v == x) {
                 Some((_, n)) => *n += 1,
@@ -333,7 +347,12 @@ fn target_report(table: &Table, column: usize, report: &ColumnReport) -> TargetR
 }
 
 /// What is suspicious about a column by itself.
-fn suspect(table: &Table, column: usize, report: &ColumnReport, is_target: bool) -> Option<(Suspect, String)> {
+fn suspect(
+    table: &Table,
+    column: usize,
+    report: &ColumnReport,
+    is_target: bool,
+) -> Option<(Suspect, String)> {
     let there = table.rows as u64 - report.missing;
     if there == 0 {
         return Some((Suspect::Constant, "has no value in any row".into()));
@@ -342,7 +361,10 @@ fn suspect(table: &Table, column: usize, report: &ColumnReport, is_target: bool)
         return Some((Suspect::Constant, "has the same value in every row".into()));
     }
     if report.missing_share >= NEARLY_ALL {
-        return Some((Suspect::NearlyAllMissing, format!("is missing in {:.1} % of the rows", report.missing_share * 100.0)));
+        return Some((
+            Suspect::NearlyAllMissing,
+            format!("is missing in {:.1} % of the rows", report.missing_share * 100.0),
+        ));
     }
     if is_target || table.rows < FEW_ROWS || report.missing > 0 {
         return None;
@@ -353,14 +375,22 @@ fn suspect(table: &Table, column: usize, report: &ColumnReport, is_target: bool)
         (ColumnType::Number, Some(n)) if n.integers => {
             // A measure in whole units may be unique by chance; a running number fills its range, or is called an id.
             let name = report.name.to_lowercase();
-            let called_id = name == "id" || ["_id", "-id", " id", "uuid"].iter().any(|e| name.ends_with(e)) || name == "index";
+            let called_id = name == "id"
+                || ["_id", "-id", " id", "uuid"].iter().any(|e| name.ends_with(e))
+                || name == "index";
             let dense = n.max - n.min < 2.0 * table.rows as f64;
-            let sampled = report.at_least && report.distinct as usize == table.rows.div_ceil(table.rows.div_ceil(SAMPLE));
+            let sampled = report.at_least
+                && report.distinct as usize == table.rows.div_ceil(table.rows.div_ceil(SAMPLE));
             (unique || sampled) && (called_id || dense || grows(table, column))
         }
         _ => false,
     };
-    id_like.then(|| (Suspect::IdLike, "has a different value in every row, as an id has; it can't help on new rows".into()))
+    id_like.then(|| {
+        (
+            Suspect::IdLike,
+            "has a different value in every row, as an id has; it can't help on new rows".into(),
+        )
+    })
 }
 
 /// Whether every value is larger than the one before.
@@ -387,13 +417,23 @@ fn category_hashes(column: &Column) -> Vec<u64> {
 }
 
 /// Calls `f` with every row of a chunk and the hash of its value; `None` where the dictionary does not know the value.
-fn each_hash(table: &Table, chunk: usize, column: usize, hashes: &[u64], mut f: impl FnMut(usize, Option<u64>)) {
+fn each_hash(
+    table: &Table,
+    chunk: usize,
+    column: usize,
+    hashes: &[u64],
+    mut f: impl FnMut(usize, Option<u64>),
+) {
     let chunk = table.chunk(chunk);
     for r in 0..chunk.rows {
         let hash = match table.columns[column].kind {
             // Zero and minus zero are one value.
-            ColumnType::Number => Some(chunk.numbers(column)).filter(|a| a.is_valid(r)).map(|a| Some((a.value(r) + 0.0).to_bits())),
-            ColumnType::Date => Some(chunk.dates(column)).filter(|a| a.is_valid(r)).map(|a| Some(a.value(r) as u64)),
+            ColumnType::Number => Some(chunk.numbers(column))
+                .filter(|a| a.is_valid(r))
+                .map(|a| Some((a.value(r) + 0.0).to_bits())),
+            ColumnType::Date => {
+                Some(chunk.dates(column)).filter(|a| a.is_valid(r)).map(|a| Some(a.value(r) as u64))
+            }
             _ => Some(chunk.codes(column)).filter(|a| a.is_valid(r)).map(|a| match a.value(r) {
                 OVERFLOW => None,
                 code => Some(hashes[code as usize]),
@@ -424,20 +464,23 @@ fn duplicate_rows(table: &Table) -> Duplicates {
     };
     let mut hashes = Vec::with_capacity(table.rows);
     for first in (0..table.chunks()).step_by(8) {
-        let part: Vec<Vec<u64>> = (first..table.chunks().min(first + 8)).into_par_iter().map(chunk_hashes).collect();
+        let part: Vec<Vec<u64>> =
+            (first..table.chunks().min(first + 8)).into_par_iter().map(chunk_hashes).collect();
         hashes.extend(part.into_iter().flatten());
     }
     let mut sorted = hashes.clone();
     sorted.par_sort_unstable();
     let rows = sorted.windows(2).filter(|w| w[0] == w[1]).count() as u64;
-    let repeats = |hash: u64| sorted.partition_point(|&h| h <= hash) - sorted.partition_point(|&h| h < hash) > 1;
     let mut examples = Vec::new();
     if rows > 0 {
+        // By place in `sorted`: the hash was met before.
+        let mut met = vec![false; sorted.len()];
         for (row, &hash) in hashes.iter().enumerate() {
             if examples.len() == 5 {
                 break;
             }
-            if !repeats(hash) {
+            let place = sorted.partition_point(|&h| h < hash);
+            if !std::mem::replace(&mut met[place], true) {
                 continue;
             }
             let Some(first) = hashes[..row].iter().position(|&h| h == hash) else { continue };
@@ -460,7 +503,8 @@ fn duplicate_columns(table: &Table, reports: &[ColumnReport]) -> Vec<Suspicion> 
         let mut all = Some(0u64);
         for i in 0..table.chunks() {
             each_hash(table, i, c, &dictionary, |_, hash| {
-                all = all.zip(hash).map(|(all, hash)| mix(all.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(hash)));
+                all =
+                    all.zip(hash).map(|(all, hash)| mix(all.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(hash)));
             });
         }
         all

@@ -8,11 +8,19 @@ use super::{ColumnReport, Inspection};
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{} {word}s", thousands(n)) };
+        let plural = |n: u64, word: &str| {
+            if n == 1 { format!("1 {word}") } else { format!("{} {word}s", thousands(n)) }
+        };
         let files: Vec<String> = self.files.iter().take(3).map(|p| p.display().to_string()).collect();
         let more = self.files.len().saturating_sub(3);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        write!(f, "{}{more}: {}, {}", files.join(", "), plural(self.rows, "row"), plural(self.columns.len() as u64, "column"))?;
+        write!(
+            f,
+            "{}{more}: {}, {}",
+            files.join(", "),
+            plural(self.rows, "row"),
+            plural(self.columns.len() as u64, "column")
+        )?;
         if self.dropped > 0 {
             write!(f, "; {} could not be read", plural(self.dropped, "row"))?;
         }
@@ -20,7 +28,8 @@ impl fmt::Display for Inspection {
 
         let mut lines = vec![["column", "type", "missing", "distinct", "values"].map(String::from)];
         lines.extend(self.columns.iter().map(|c| {
-            let missing = if c.missing == 0 { "-".into() } else { format!("{:.1} %", c.missing_share * 100.0) };
+            let missing =
+                if c.missing == 0 { "-".into() } else { format!("{:.1} %", c.missing_share * 100.0) };
             let distinct = format!("{}{}", if c.at_least { "≥" } else { "" }, thousands(c.distinct));
             [shorten(&c.name, 32), type_name(c.kind).into(), missing, distinct, values(c, self.rows)]
         }));
@@ -42,7 +51,9 @@ impl fmt::Display for Inspection {
             }
             let total: u64 = target.classes.iter().map(|c| c.1).sum();
             let classes = target.classes.iter().take(10);
-            let shares: Vec<String> = classes.map(|(c, n)| format!("{} {:.1} %", shorten(c, 24), *n as f64 * 100.0 / total as f64)).collect();
+            let shares: Vec<String> = classes
+                .map(|(c, n)| format!("{} {:.1} %", shorten(c, 24), *n as f64 * 100.0 / total as f64))
+                .collect();
             if !shares.is_empty() {
                 let more = if target.classes.len() > 10 { ", …" } else { "" };
                 write!(f, ": {}{more}", shares.join(", "))?;
@@ -62,7 +73,14 @@ impl fmt::Display for Inspection {
             let verb = if self.duplicates.rows == 1 { "repeats" } else { "repeat" };
             writeln!(f, "\n{} {verb} an earlier one:", plural(self.duplicates.rows, "row"))?;
             for d in &self.duplicates.examples {
-                writeln!(f, "  {}:{} is {}:{}", d.file.display(), d.line, d.first_file.display(), d.first_line)?;
+                writeln!(
+                    f,
+                    "  {}:{} is {}:{}",
+                    d.file.display(),
+                    d.line,
+                    d.first_file.display(),
+                    d.first_line
+                )?;
             }
         }
         Ok(())
@@ -81,14 +99,25 @@ fn type_name(kind: ColumnType) -> &'static str {
 /// The last field of a column's line.
 fn values(column: &ColumnReport, rows: u64) -> String {
     if let Some(n) = &column.numbers {
-        return format!("{} … {} … {}, mean {} ± {}", figure(n.min), figure(n.median), figure(n.max), figure(n.mean), figure(n.std));
+        return format!(
+            "{} … {} … {}, mean {} ± {}",
+            figure(n.min),
+            figure(n.median),
+            figure(n.max),
+            figure(n.mean),
+            figure(n.std)
+        );
     }
     if let Some((first, last)) = &column.dates {
         return format!("{first} … {last}");
     }
     let there = (rows - column.missing).max(1) as f64;
-    let top: Vec<String> =
-        column.top.iter().take(3).map(|(v, n)| format!("{} {:.0} %", shorten(v, 24), *n as f64 * 100.0 / there)).collect();
+    let top: Vec<String> = column
+        .top
+        .iter()
+        .take(3)
+        .map(|(v, n)| format!("{} {:.0} %", shorten(v, 24), *n as f64 * 100.0 / there))
+        .collect();
     let more = if column.distinct > 3 { ", …" } else { "" };
     top.join(", ") + more
 }

@@ -233,7 +233,8 @@ impl<'a> Assembler<'a> {
             // This pass only finds the types now.
             return Ok(());
         }
-        let kept: Vec<Vec<Range<usize>>> = blocks.iter().zip(&places).map(|(b, p)| self.take_bad(b, p)).collect();
+        let kept: Vec<Vec<Range<usize>>> =
+            blocks.iter().zip(&places).map(|(b, p)| self.take_bad(b, p)).collect();
         self.columns.par_iter_mut().enumerate().for_each(|(i, column)| {
             for ((block, place), kept) in blocks.iter().zip(&places).zip(&kept) {
                 column.append(place.get(i).copied().flatten().map(|p| &block.columns[p].values), kept);
@@ -359,8 +360,10 @@ impl<'a> Assembler<'a> {
                 0 if self.header.is_empty() => {
                     Problem::new(format!("{names}: found no data")).help("expected one JSON object a line")
                 }
-                0 => Problem::new(format!("{names}: found a header, but no rows")).help("the first row follows the header line"),
-                n => Problem::new(format!("{names}: none of the {n} rows can be read")).help("see them with `bad_rows = \"error\"`"),
+                0 => Problem::new(format!("{names}: found a header, but no rows"))
+                    .help("the first row follows the header line"),
+                n => Problem::new(format!("{names}: none of the {n} rows can be read"))
+                    .help("see them with `bad_rows = \"error\"`"),
             };
             return Err(problem.into());
         }
@@ -435,10 +438,18 @@ impl Growing {
         self.settle_pending();
         let rows: usize = kept.iter().map(Range::len).sum();
         match (&mut self.pending, values) {
-            (Pending::Numbers(out), Some(Values::Number(v))) => kept.iter().for_each(|r| out.extend_from_slice(&v[r.clone()])),
-            (Pending::Dates(out), Some(Values::Date(v))) => kept.iter().for_each(|r| out.extend_from_slice(&v[r.clone()])),
-            (Pending::Codes(out), Some(Values::Boolean(v))) => kept.iter().for_each(|r| out.extend_from_slice(&v[r.clone()])),
-            (Pending::Codes(_), Some(Values::Category(v, dictionary))) => self.append_categories(v, dictionary, kept),
+            (Pending::Numbers(out), Some(Values::Number(v))) => {
+                kept.iter().for_each(|r| out.extend_from_slice(&v[r.clone()]))
+            }
+            (Pending::Dates(out), Some(Values::Date(v))) => {
+                kept.iter().for_each(|r| out.extend_from_slice(&v[r.clone()]))
+            }
+            (Pending::Codes(out), Some(Values::Boolean(v))) => {
+                kept.iter().for_each(|r| out.extend_from_slice(&v[r.clone()]))
+            }
+            (Pending::Codes(_), Some(Values::Category(v, dictionary))) => {
+                self.append_categories(v, dictionary, kept)
+            }
             (Pending::Missing(n), _) => *n += rows,
             (Pending::Numbers(out), _) => out.resize(out.len() + rows, NO_NUMBER),
             (Pending::Codes(out), _) => out.resize(out.len() + rows, NO_CODE),
@@ -484,7 +495,10 @@ impl Growing {
         if let Some(&code) = self.codes.get(value) {
             return code;
         }
-        if self.overflow || self.codes.len() >= MAX_CATEGORIES || self.text_bytes + value.len() > MAX_CATEGORY_BYTES {
+        if self.overflow
+            || self.codes.len() >= MAX_CATEGORIES
+            || self.text_bytes + value.len() > MAX_CATEGORY_BYTES
+        {
             self.overflow = true;
             return OVERFLOW;
         }

@@ -171,7 +171,10 @@ impl Blocks {
                         .into());
                 }
                 _ if bytes.len() > MAX_RECORD => {
-                    return Err(Problem::new("a row is longer than 1 GiB").line(self.line).help("is this a text table with one row a line?").into());
+                    return Err(Problem::new("a row is longer than 1 GiB")
+                        .line(self.line)
+                        .help("is this a text table with one row a line?")
+                        .into());
                 }
                 _ => {}
             }

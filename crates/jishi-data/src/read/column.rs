@@ -173,7 +173,12 @@ struct Parser<'a, C> {
 }
 
 /// Parses a column of a block.
-pub(crate) fn parse_column(cells: &impl Cells, column: usize, expect: Expect, missing: &MissingValues) -> BlockColumn {
+pub(crate) fn parse_column(
+    cells: &impl Cells,
+    column: usize,
+    expect: Expect,
+    missing: &MissingValues,
+) -> BlockColumn {
     let mut parser = Parser { cells, column, missing, strict: true, bad: Vec::new() };
     let values = match expect {
         Expect::Skip => Some(Values::Missing),
@@ -267,7 +272,12 @@ impl<C: Cells> Parser<'_, C> {
         Some(0.0)
     }
 
-    fn simple<T: Copy>(&mut self, kind: ColumnType, none: T, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    fn simple<T: Copy>(
+        &mut self,
+        kind: ColumnType,
+        none: T,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let ambiguous = self.missing.ambiguous();
         let mut out = Vec::with_capacity(self.cells.rows());
         for row in 0..self.cells.rows() {
@@ -291,7 +301,8 @@ impl<C: Cells> Parser<'_, C> {
     fn categories(&self) -> Values {
         let mut dictionary = Dictionary::default();
         // By the text as it is written, so that only new values are decoded.
-        let mut codes_of: HashMap<(&str, bool), u32, FixedState> = HashMap::with_hasher(FixedState::with_seed(0));
+        let mut codes_of: HashMap<(&str, bool), u32, FixedState> =
+            HashMap::with_hasher(FixedState::with_seed(0));
         let mut codes = Vec::with_capacity(self.cells.rows());
         for row in 0..self.cells.rows() {
             let (raw, writing) = self.cells.cell(row, self.column);

@@ -18,14 +18,20 @@ const MAX_COLUMNS: usize = 100_000;
 const QUOTED: u32 = 1 << 31;
 
 /// Reads a CSV file into `table`.
-pub(crate) fn read(content: Content, delimiter: u8, missing: &MissingValues, table: &mut Assembler) -> Result<(), Stop> {
+pub(crate) fn read(
+    content: Content,
+    delimiter: u8,
+    missing: &MissingValues,
+    table: &mut Assembler,
+) -> Result<(), Stop> {
     let mut blocks = Blocks::new(content, Some(delimiter));
     let (names, first) = header(&mut blocks, delimiter)?;
     let places = table.set_header(&names)?;
     let parse = |raw: &RawBlock, expect: &Vec<Expect>| {
         let text = check_utf8(raw)?;
         let fields = Fields::find(text, delimiter, names.len(), raw.first_line)?;
-        let columns = places.iter().zip(expect).map(|(&place, &expect)| parse_column(&fields, place, expect, missing));
+        let columns =
+            places.iter().zip(expect).map(|(&place, &expect)| parse_column(&fields, place, expect, missing));
         Ok(Block { columns: columns.collect(), lines: fields.lines, names: None, bad_lines: fields.ragged })
     };
     drive(first, &mut blocks, table, |t| t.expectations(), parse)
@@ -33,7 +39,10 @@ pub(crate) fn read(content: Content, delimiter: u8, missing: &MissingValues, tab
 
 /// The column names of a CSV file, and what follows them in its first block.
 pub(crate) fn header(blocks: &mut Blocks, delimiter: u8) -> Result<(Vec<String>, RawBlock), Stop> {
-    let empty = || Problem::new("the file is empty").help("expected a header line with the column names, then one row a line");
+    let empty = || {
+        Problem::new("the file is empty")
+            .help("expected a header line with the column names, then one row a line")
+    };
     let mut first = blocks.next()?.ok_or_else(empty)?;
     let text = check_utf8(&first)?;
     let blank = text.len() - text.trim_start_matches(['\r', '\n']).len();
@@ -80,11 +89,15 @@ pub(crate) fn check_names(names: &[String], line: Option<u64>) -> Result<(), Sto
     let mut problems = Vec::new();
     if !twice.is_empty() {
         let names: Vec<String> = twice.iter().take(10).map(|n| format!("`{n}`")).collect();
-        let message = format!("column names must differ; more than one column is called {}", names.join(", "));
+        let message =
+            format!("column names must differ; more than one column is called {}", names.join(", "));
         problems.push(Problem::new(message).help("rename the columns in the header line"));
     }
     if !empty.is_empty() {
-        let message = format!("every column needs a name; column {} of the header has none", empty[..empty.len().min(10)].join(", "));
+        let message = format!(
+            "every column needs a name; column {} of the header has none",
+            empty[..empty.len().min(10)].join(", ")
+        );
         problems.push(Problem::new(message).help("name it in the header line, or take the column out"));
     }
     problems.iter_mut().for_each(|p| p.line = line);
@@ -195,7 +208,12 @@ struct Scan<'a> {
 
 impl<'a> Fields<'a> {
     /// Finds the fields of a block that ends with a record. Blank lines are no rows.
-    pub(crate) fn find(text: &'a str, delimiter: u8, columns: usize, first_line: u64) -> Result<Self, Problem> {
+    pub(crate) fn find(
+        text: &'a str,
+        delimiter: u8,
+        columns: usize,
+        first_line: u64,
+    ) -> Result<Self, Problem> {
         let bytes = text.as_bytes();
         let guess = bytes.len() / 6;
         let fields = Fields {
@@ -249,7 +267,9 @@ impl<'a> Fields<'a> {
             scan.end_row(bytes.len());
         }
         match scan.long_field {
-            Some(line) => Err(Problem::new("a field is longer than 16 MiB").line(line).help("is a quote or a line break missing?")),
+            Some(line) => Err(Problem::new("a field is longer than 16 MiB")
+                .line(line)
+                .help("is a quote or a line break missing?")),
             None => Ok(scan.fields),
         }
     }
@@ -289,7 +309,10 @@ impl Scan<'_> {
             line: self.row_line,
             place: None,
             reason: "a wrong number of fields",
-            message: format!("expected {columns} fields as in the header, found {} field{plural}", self.count),
+            message: format!(
+                "expected {columns} fields as in the header, found {} field{plural}",
+                self.count
+            ),
         });
     }
 

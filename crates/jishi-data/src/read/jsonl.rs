@@ -21,7 +21,12 @@ use crate::source::ReadOptions;
 const MAX_COLUMNS: usize = 100_000;
 
 /// Reads a JSON lines file into `table`.
-pub(crate) fn read(content: Content, options: &ReadOptions, missing: &MissingValues, table: &mut Assembler) -> Result<(), Stop> {
+pub(crate) fn read(
+    content: Content,
+    options: &ReadOptions,
+    missing: &MissingValues,
+    table: &mut Assembler,
+) -> Result<(), Stop> {
     let mut blocks = Blocks::new(content, None);
     let first = first(&mut blocks)?;
     let parse = |raw: &RawBlock, known: &HashMap<String, Expect>| {
@@ -30,7 +35,12 @@ pub(crate) fn read(content: Content, options: &ReadOptions, missing: &MissingVal
             let expect = known.get(name).copied().unwrap_or_else(|| expect_new(name, options));
             parse_column(&objects, i, expect, missing)
         });
-        Ok(Block { columns: columns.collect(), names: Some(objects.names), lines: objects.lines, bad_lines: objects.bad })
+        Ok(Block {
+            columns: columns.collect(),
+            names: Some(objects.names),
+            lines: objects.lines,
+            bad_lines: objects.bad,
+        })
     };
     drive(first, &mut blocks, table, |t| t.expectations_by_name(), parse)
 }
@@ -42,7 +52,10 @@ pub(crate) fn header(content: Content) -> Result<Vec<String>, Stop> {
 }
 
 fn first(blocks: &mut Blocks) -> Result<RawBlock, Stop> {
-    let empty = || Problem::new("the file is empty").help("expected one JSON object a line, such as {\"rooms\": 3, \"price\": 215000}");
+    let empty = || {
+        Problem::new("the file is empty")
+            .help("expected one JSON object a line, such as {\"rooms\": 3, \"price\": 215000}")
+    };
     Ok(blocks.next()?.ok_or_else(empty)?)
 }
 
@@ -79,8 +92,14 @@ impl Cells for Objects<'_> {
 
 impl<'a> Objects<'a> {
     fn find(text: &'a str, first_line: u64) -> Result<Self, Problem> {
-        let mut new =
-            Self { text, names: Vec::new(), index: HashMap::new(), spans: Vec::new(), lines: Vec::new(), bad: Vec::new() };
+        let mut new = Self {
+            text,
+            names: Vec::new(),
+            index: HashMap::new(),
+            spans: Vec::new(),
+            lines: Vec::new(),
+            bad: Vec::new(),
+        };
         for (line, number) in text.split('\n').zip(first_line..) {
             if line.bytes().all(|b| b.is_ascii_whitespace()) {
                 continue;
@@ -120,7 +139,8 @@ impl<'a> Objects<'a> {
             };
             let raw = raw.get();
             if raw.starts_with(['{', '[']) {
-                let message = format!("expected a number, text, true, false or null for `{key}`, found a nested value");
+                let message =
+                    format!("expected a number, text, true, false or null for `{key}`, found a nested value");
                 return Err(("a nested value", message));
             }
             let spans = &mut self.spans[column];

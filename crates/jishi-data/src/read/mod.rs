@@ -117,7 +117,12 @@ fn delimiter_of(format: Format, options: &ReadOptions) -> u8 {
     options.delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' })
 }
 
-fn read_one(source: &Source, options: &ReadOptions, missing: &MissingValues, table: &mut Assembler) -> Result<(), Stop> {
+fn read_one(
+    source: &Source,
+    options: &ReadOptions,
+    missing: &MissingValues,
+    table: &mut Assembler,
+) -> Result<(), Stop> {
     let (format, compression) = format_of(source, options)?;
     match format {
         Format::Parquet => parquet::read(parquet_input(source, compression)?, missing, table),
@@ -147,4 +152,3 @@ fn parquet_input(source: &Source, compression: Compression) -> Result<parquet::I
     }
     parquet::Input::open(source)
 }
-

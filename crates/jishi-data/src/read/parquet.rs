@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
@@ -11,13 +12,16 @@ use bytes::Bytes;
 use jishi_recipe::{ColumnType, Problem};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
 
 use super::Stop;
 use super::assemble::{Assembler, Block};
 use super::bytes::open_file;
-use super::column::{BadCell, BadValue, BlockColumn, Cells, Expect, NO_CODE, NO_DATE, NO_NUMBER, Values, Writing, parse_column};
+use super::column::{
+    BadCell, BadValue, BlockColumn, Cells, Expect, NO_CODE, NO_DATE, NO_NUMBER, Values, Writing, parse_column,
+};
 use super::value::MissingValues;
 use crate::source::Source;
 use crate::table::CHUNK_ROWS;
@@ -66,11 +70,30 @@ pub(crate) fn header(input: Input) -> Result<Vec<String>, Stop> {
 }
 
 fn damaged(error: impl Display) -> Problem {
-    Problem::new(format!("this is not a Parquet file, or it is damaged: {error}")).help("check how it was written, or get it again")
+    Problem::new(format!("this is not a Parquet file, or it is damaged: {error}"))
+        .help("check how it was written, or get it again")
 }
 
 fn open<R: ChunkReader + 'static>(reader: R) -> Result<ParquetRecordBatchReaderBuilder<R>, Problem> {
-    ParquetRecordBatchReaderBuilder::try_new(reader).map_err(damaged)
+    let file = guarded(|| ParquetRecordBatchReaderBuilder::try_new(reader))?;
+    // Places in the file that can't be; the decoder takes them for granted.
+    let chunks = file.metadata().row_groups().iter().flat_map(|group| group.columns());
+    for chunk in chunks {
+        let numbers =
+            [chunk.data_page_offset(), chunk.compressed_size(), chunk.dictionary_page_offset().unwrap_or(0)];
+        if numbers.iter().any(|&n| n < 0) {
+            return Err(damaged("a column is at a negative offset or has a negative size"));
+        }
+    }
+    Ok(file)
+}
+
+/// Runs a part of the decoder, which may panic on a damaged file.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Problem> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(result) => result.map_err(damaged),
+        Err(_) => Err(damaged("its decoder failed")),
+    }
 }
 
 fn read_from<R: ChunkReader + 'static>(
@@ -98,17 +121,20 @@ fn read_from<R: ChunkReader + 'static>(
     let mut sorted = places.clone();
     sorted.sort_unstable();
     let mask = ProjectionMask::roots(file.parquet_schema(), sorted.iter().copied());
-    let reader = file.with_projection(mask).with_batch_size(CHUNK_ROWS).build().map_err(damaged)?;
+    let mut reader = guarded(|| file.with_projection(mask).with_batch_size(CHUNK_ROWS).build())?;
     let mut row = 1;
-    for batch in reader {
-        let batch = batch.map_err(damaged)?;
+    while let Some(batch) = guarded(|| Ok(reader.next().transpose()?))? {
         let rows = batch.num_rows();
         let expect = table.expectations();
         let columns = places.par_iter().zip(&expect).map(|(place, &expect)| {
             let array = batch.column(sorted.partition_point(|s| s < place));
             convert(array, expect, missing)
         });
-        let block = Block { columns: columns.collect(), lines: (row..row + rows as u64).collect(), ..Block::default() };
+        let block = Block {
+            columns: columns.collect(),
+            lines: (row..row + rows as u64).collect(),
+            ..Block::default()
+        };
         table.merge(&[block]).map_err(Stop::Data)?;
         row += rows as u64;
     }
@@ -119,7 +145,9 @@ fn read_from<R: ChunkReader + 'static>(
 fn native(kind: &DataType) -> Option<ColumnType> {
     use DataType::*;
     Some(match kind {
-        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float16 | Float32 | Float64 => ColumnType::Number,
+        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float16 | Float32 | Float64 => {
+            ColumnType::Number
+        }
         Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..) => ColumnType::Number,
         Boolean => ColumnType::Boolean,
         Date32 | Date64 | Timestamp(..) => ColumnType::Date,
@@ -143,17 +171,25 @@ fn convert(array: &ArrayRef, expect: Expect, missing: &MissingValues) -> BlockCo
     if matches!(expect, Expect::Is(wanted) if wanted != kind) {
         let texts: Vec<Option<String>> = match kind {
             ColumnType::Category => texts(array).into_iter().map(|t| t.map(String::from)).collect(),
-            ColumnType::Number => (0..rows).map(|r| array.is_valid(r).then(|| number_text(array, r))).collect(),
+            ColumnType::Number => {
+                (0..rows).map(|r| array.is_valid(r).then(|| number_text(array, r))).collect()
+            }
             ColumnType::Boolean => array.as_boolean().iter().map(|b| b.map(|b| b.to_string())).collect(),
-            ColumnType::Date => dates(array).into_iter().map(|d| (d != NO_DATE).then(|| date_text(d))).collect(),
+            ColumnType::Date => {
+                dates(array).into_iter().map(|d| (d != NO_DATE).then(|| date_text(d))).collect()
+            }
         };
         return parse_column(&Texts(texts), 0, expect, missing);
     }
     match kind {
         ColumnType::Number => numbers(array),
-        ColumnType::Boolean => column(Values::Boolean(array.as_boolean().iter().map(|b| b.map_or(NO_CODE, u32::from)).collect())),
+        ColumnType::Boolean => {
+            column(Values::Boolean(array.as_boolean().iter().map(|b| b.map_or(NO_CODE, u32::from)).collect()))
+        }
         ColumnType::Date => column(Values::Date(dates(array))),
-        ColumnType::Category => parse_column(&Texts(texts(array)), 0, Expect::Is(ColumnType::Category), missing),
+        ColumnType::Category => {
+            parse_column(&Texts(texts(array)), 0, Expect::Is(ColumnType::Category), missing)
+        }
     }
 }
 
@@ -179,7 +215,9 @@ fn texts(array: &ArrayRef) -> Vec<Option<&str>> {
             let dictionary = array.as_any_dictionary();
             let values = texts(dictionary.values());
             let keys = dictionary.normalized_keys();
-            let text = |(row, key): (usize, usize)| if array.is_valid(row) { values.get(key).copied().flatten() } else { None };
+            let text = |(row, key): (usize, usize)| {
+                if array.is_valid(row) { values.get(key).copied().flatten() } else { None }
+            };
             keys.into_iter().enumerate().map(text).collect()
         }
         _ => vec![None; array.len()],
@@ -207,7 +245,11 @@ fn numbers(array: &ArrayRef) -> BlockColumn {
         Float32 => each!(Float32Type, f64::from),
         Float64 => each!(Float64Type, |v| v),
         // The text of a decimal is exact, and reading it rounds once.
-        _ => (0..array.len()).map(|r| if array.is_valid(r) { number_text(array, r).parse().unwrap_or(NO_NUMBER) } else { NO_NUMBER }).collect(),
+        _ => (0..array.len())
+            .map(|r| {
+                if array.is_valid(r) { number_text(array, r).parse().unwrap_or(NO_NUMBER) } else { NO_NUMBER }
+            })
+            .collect(),
     };
     let mut bad = Vec::new();
     for (row, value) in values.iter().enumerate().filter(|(_, v)| v.is_infinite()) {
@@ -257,10 +299,16 @@ fn dates(array: &ArrayRef) -> Vec<i64> {
     match array.data_type() {
         DataType::Date32 => each!(Date32Type, |v| i64::from(v) * 86_400_000_000),
         DataType::Date64 => each!(Date64Type, |v| v.saturating_mul(1000)),
-        DataType::Timestamp(TimeUnit::Second, _) => each!(TimestampSecondType, |v| v.saturating_mul(1_000_000)),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => each!(TimestampMillisecondType, |v| v.saturating_mul(1000)),
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            each!(TimestampSecondType, |v| v.saturating_mul(1_000_000))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            each!(TimestampMillisecondType, |v| v.saturating_mul(1000))
+        }
         DataType::Timestamp(TimeUnit::Microsecond, _) => each!(TimestampMicrosecondType, |v| v),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => each!(TimestampNanosecondType, |v| v.div_euclid(1000)),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            each!(TimestampNanosecondType, |v| v.div_euclid(1000))
+        }
         _ => vec![NO_DATE; array.len()],
     }
 }

@@ -61,8 +61,8 @@ pub(crate) fn classify(text: &str) -> ColumnType {
 
 /// Powers of ten that are exact in `f64`.
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
-    1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
 ];
 
 /// The number nearest to a decimal such as ` -12.5e3 `; infinite for `inf` and for what is too large, NaN for `nan`.
@@ -145,7 +145,9 @@ pub(crate) fn parse_date(text: &[u8], forced: bool) -> Option<i64> {
     let text = trim(text);
     let year = digits(text.get(..4)?)?;
     let (month, day, rest) = match &text[4..] {
-        [s @ (b'-' | b'/'), m1, m2, s2, d1, d2, rest @ ..] if s == s2 => (digits(&[*m1, *m2])?, digits(&[*d1, *d2])?, rest),
+        [s @ (b'-' | b'/'), m1, m2, s2, d1, d2, rest @ ..] if s == s2 => {
+            (digits(&[*m1, *m2])?, digits(&[*d1, *d2])?, rest)
+        }
         [m1, m2, d1, d2, rest @ ..] if forced => (digits(&[*m1, *m2])?, digits(&[*d1, *d2])?, rest),
         [b'-' | b'/', m1, m2] if forced => (digits(&[*m1, *m2])?, 1, &[][..]),
         [] if forced => (1, 1, &[][..]),
@@ -271,7 +273,16 @@ mod tests {
         assert_eq!(date("2024-02-29 20:30:15.25+08:00"), Some(1_709_209_815_250_000));
         assert_eq!(date(" 2024/02/29 12:30:15,25 "), Some(1_709_209_815_250_000));
         assert_eq!(date("1969-12-31T23:59-01"), Some(59 * 60_000_000));
-        for bad in ["2023-02-29", "2024-13-01", "2024-1-1", "2024-01-01T24:00", "20240229", "2024", "2024-01/02", "2024-01-01x"] {
+        for bad in [
+            "2023-02-29",
+            "2024-13-01",
+            "2024-1-1",
+            "2024-01-01T24:00",
+            "20240229",
+            "2024",
+            "2024-01/02",
+            "2024-01-01x",
+        ] {
             assert_eq!(date(bad), None, "{bad}");
         }
         assert_eq!(parse_date(b"20240229", true), date("2024-02-29"));
@@ -297,7 +308,9 @@ mod tests {
             assert_eq!(classify(text), class, "{text}");
         }
         let plain = MissingValues::new(&["NA".into(), "nan".into()]);
-        assert!(plain.contains(b"") && plain.contains(b"  ") && plain.contains(b" NA") && !plain.contains(b"na"));
+        assert!(
+            plain.contains(b"") && plain.contains(b"  ") && plain.contains(b" NA") && !plain.contains(b"na")
+        );
         assert!(!plain.ambiguous());
         assert!(MissingValues::new(&["-999".into()]).ambiguous());
         assert!(MissingValues::new(&["no".into()]).ambiguous());
