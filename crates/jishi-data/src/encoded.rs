@@ -1,12 +1,12 @@
 //! Rows as a model takes them: numbers scaled to 32 bits, categories as codes, targets; in memory or in
-//! a mapped file. Training gathers a batch of rows from here in every step.
+//! a file. Training gathers a batch of rows from here in every step.
+//!
+//! The file is read with positional reads and not mapped: of a mapping the kernel makes resident what it
+//! likes around every row that is touched, which for rows in random order comes to the whole file.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use memmap2::Mmap;
 
 use crate::DataError;
 
@@ -16,7 +16,7 @@ pub enum Storage {
     /// In memory.
     #[default]
     Memory,
-    /// In a file without a name in this folder, mapped: about 256 MiB of it are resident at a time.
+    /// In a file without a name in this folder, read row by row: it takes no memory of the process.
     /// Targets and the order of the rows (4 to 16 bytes a row) stay in memory.
     File(PathBuf),
 }
@@ -70,7 +70,7 @@ impl Encoded {
         &self.cardinalities
     }
 
-    /// Whether the rows are in a mapped file.
+    /// Whether the rows are in a file.
     #[must_use]
     pub fn on_disk(&self) -> bool {
         matches!(self.store, Store::File(_))
@@ -80,7 +80,7 @@ impl Encoded {
     /// room is used again, so that a training step allocates nothing.
     ///
     /// # Panics
-    /// Where a row is not below [`Self::rows`].
+    /// Where a row is not below [`Self::rows`], or the file can no longer be read.
     pub fn gather(&self, rows: &[u32], numbers: &mut Vec<f32>, codes: &mut Vec<u32>) {
         numbers.clear();
         codes.clear();
@@ -95,9 +95,14 @@ impl Encoded {
             }
             Store::File(file) => {
                 for &row in rows {
-                    let (numeric, coded) = file.row(self.place(row)).split_at(4 * n);
-                    numbers.extend(floats(numeric));
-                    codes.extend(words(coded));
+                    let end = numbers.len() + n;
+                    file.read_row(self.place(row), |word| {
+                        if numbers.len() < end {
+                            numbers.push(f32::from_bits(word))
+                        } else {
+                            codes.push(word)
+                        }
+                    });
                 }
             }
         }
@@ -107,7 +112,7 @@ impl Encoded {
     /// without its slot 0, so that an unknown category is all zeros.
     ///
     /// # Panics
-    /// Where a row is not below [`Self::rows`].
+    /// Where a row is not below [`Self::rows`], or the file can no longer be read.
     pub fn gather_dense(&self, rows: &[u32], out: &mut Vec<f32>) {
         out.clear();
         let (n, c) = (self.numbers, self.categories);
@@ -122,10 +127,18 @@ impl Encoded {
                     one_hot(&self.cardinalities, codes, &mut out[start + n..]);
                 }
                 Store::File(file) => {
-                    let (numeric, coded) = file.row(self.place(row)).split_at(4 * n);
-                    out.extend(floats(numeric));
                     out.resize(start + self.dense, 0.0);
-                    one_hot(&self.cardinalities, words(coded), &mut out[start + n..]);
+                    let row_out = &mut out[start..];
+                    let (mut at, mut offset) = (0, n);
+                    file.read_row(self.place(row), |word| {
+                        if at < n {
+                            row_out[at] = f32::from_bits(word);
+                        } else {
+                            set_hot(&mut row_out[offset..], word);
+                            offset += self.cardinalities[at - n] as usize - 1;
+                        }
+                        at += 1;
+                    });
                 }
             }
         }
@@ -160,60 +173,57 @@ impl Encoded {
 fn one_hot(cardinalities: &[u32], codes: impl Iterator<Item = u32>, out: &mut [f32]) {
     let mut offset = 0;
     for (&slots, code) in cardinalities.iter().zip(codes) {
-        if code > 0 {
-            out[offset + code as usize - 1] = 1.0;
-        }
+        set_hot(&mut out[offset..], code);
         offset += slots as usize - 1;
     }
 }
 
-fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
+fn set_hot(out: &mut [f32], code: u32) {
+    if code > 0 {
+        out[code as usize - 1] = 1.0;
+    }
 }
 
-fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b))
-}
-
-/// Mapped rows of equal length.
+/// Rows of equal length in a file: numbers, then codes, 32 bits each.
 #[derive(Debug)]
 struct RowFile {
-    map: Mmap,
+    file: File,
     row_bytes: usize,
-    /// Bytes that may have become resident since pages were last given back.
-    touched: AtomicU64,
-    /// The row that was read last: its neighbour is already resident.
-    last: AtomicU64,
 }
 
 impl RowFile {
-    /// Bytes touched before pages are given back.
-    const RESIDENT: u64 = 256 << 20;
-    /// Bytes that a read at a new place can make resident: the kernel maps cached neighbours too.
-    const AROUND: u64 = 64 << 10;
-
-    fn row(&self, at: usize) -> &[u8] {
-        let start = at * self.row_bytes;
-        let bytes = &self.map[start..start + self.row_bytes];
-        let follows = self.last.swap(at as u64, Ordering::Relaxed).wrapping_add(1) == at as u64;
-        let cost = self.row_bytes as u64 + if follows { 0 } else { Self::AROUND };
-        if self.touched.fetch_add(cost, Ordering::Relaxed) + cost > Self::RESIDENT {
-            self.touched.store(0, Ordering::Relaxed);
-            self.give_back();
-        }
-        bytes
-    }
-
-    fn give_back(&self) {
-        #[cfg(unix)]
-        {
-            // SAFETY: the mapping is read-only and of a file that nothing writes to any more, so pages that
-            // are given back hold the same bytes when they are read again.
-            let advised = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-            // Advice alone: where it is refused, more stays resident until the system takes it back.
-            advised.unwrap_or_default();
+    /// Gives the 32-bit words of a row, in order. One read for rows of up to 1024 words.
+    fn read_row(&self, at: usize, mut take: impl FnMut(u32)) {
+        let mut buffer = [0; 4096];
+        let (mut offset, mut left) = (at as u64 * self.row_bytes as u64, self.row_bytes);
+        while left > 0 {
+            let part = &mut buffer[..left.min(4096)];
+            if let Err(error) = read_at(&self.file, part, offset) {
+                panic!("the file of encoded rows can't be read: {error}");
+            }
+            part.as_chunks::<4>().0.iter().for_each(|bytes| take(u32::from_le_bytes(*bytes)));
+            offset += part.len() as u64;
+            left -= part.len();
         }
     }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    while !buffer.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[read..];
+        offset += read as u64;
+    }
+    Ok(())
 }
 
 /// Takes encoded rows in the order of the table and puts them into a store.
@@ -235,16 +245,14 @@ impl EncodedWriter {
         numbers: usize,
         cardinalities: Vec<u32>,
     ) -> Result<Self, DataError> {
-        let categories = cardinalities.len();
         let sink = match storage {
-            // A file of no bytes cannot be mapped.
-            Storage::File(folder) if rows * (numbers + categories) > 0 => {
+            Storage::File(folder) => {
                 let file = temporary(&folder).map_err(|e| DataError::io(&folder, e))?;
                 Sink::File { out: BufWriter::with_capacity(1 << 20, file), folder, line: Vec::new() }
             }
-            _ => Sink::Memory {
+            Storage::Memory => Sink::Memory {
                 numbers: Vec::with_capacity(rows * numbers),
-                codes: Vec::with_capacity(rows * categories),
+                codes: Vec::with_capacity(rows * cardinalities.len()),
             },
         };
         Ok(Self { numbers, cardinalities, sink })
@@ -281,14 +289,8 @@ impl EncodedWriter {
         let store = match self.sink {
             Sink::Memory { numbers, codes } => Store::Memory { numbers, codes },
             Sink::File { out, folder, .. } => {
-                let map = into_map(out).map_err(|e| DataError::io(&folder, e))?;
-                let row_bytes = 4 * (numbers + categories);
-                Store::File(RowFile {
-                    map,
-                    row_bytes,
-                    touched: AtomicU64::new(0),
-                    last: AtomicU64::new(u64::MAX - 1),
-                })
+                let file = out.into_inner().map_err(|e| DataError::io(&folder, e.into_error()))?;
+                Store::File(RowFile { file, row_bytes: 4 * (numbers + categories) })
             }
         };
         let hot: usize = self.cardinalities.iter().map(|&slots| slots as usize - 1).sum();
@@ -310,16 +312,6 @@ impl EncodedWriter {
 fn temporary(folder: &Path) -> std::io::Result<File> {
     std::fs::create_dir_all(folder)?;
     tempfile::tempfile_in(folder)
-}
-
-fn into_map(out: BufWriter<File>) -> std::io::Result<Mmap> {
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    // SAFETY: the file has no name and its handle ends here, so nobody changes or shortens it while it is
-    // mapped.
-    let map = unsafe { Mmap::map(&file) }?;
-    #[cfg(unix)]
-    map.advise(memmap2::Advice::Random)?;
-    Ok(map)
 }
 
 #[cfg(test)]
@@ -357,17 +349,19 @@ mod tests {
     }
 
     #[test]
-    fn pages_given_back_hold_the_same_bytes() {
+    fn rows_longer_than_a_read_come_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let rows = 10_000;
-        let mut writer = EncodedWriter::new(Storage::File(folder.path().into()), rows, 1, vec![]).unwrap();
-        let values: Vec<f32> = (0..rows).map(|i| i as f32).collect();
-        writer.push(rows, &values, &[]).unwrap();
+        let (rows, wide) = (3, 2500);
+        let values: Vec<f32> = (0..rows * wide).map(|i| i as f32).collect();
+        let mut writer =
+            EncodedWriter::new(Storage::File(folder.path().into()), rows, wide, vec![5]).unwrap();
+        writer.push(rows, &values, &[1, 2, 3]).unwrap();
         let data = writer.finish(rows, None, EncodedTarget::None).unwrap();
-        let (mut numbers, mut codes) = (Vec::new(), Vec::new());
-        // Far jumps: every read counts 64 KiB, so that pages go back every 4,096 rows.
-        let order: Vec<u32> = (0..rows as u32).map(|i| i * 7919 % rows as u32).collect();
-        data.gather(&order, &mut numbers, &mut codes);
-        assert!(order.iter().zip(&numbers).all(|(&row, &x)| row as f32 == x));
+        let (mut numbers, mut codes, mut dense) = (Vec::new(), Vec::new(), Vec::new());
+        data.gather(&[2, 0], &mut numbers, &mut codes);
+        assert_eq!(numbers, [&values[2 * wide..], &values[..wide]].concat());
+        assert_eq!(codes, [3, 1]);
+        data.gather_dense(&[1], &mut dense);
+        assert_eq!(dense, [&values[wide..2 * wide], &[0.0, 1.0, 0.0, 0.0]].concat());
     }
 }
