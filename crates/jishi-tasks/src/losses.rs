@@ -3,7 +3,7 @@
 //! Divided by the sum of the weights they are PyTorch's with `reduction="mean"`; checked against it, values
 //! and gradients, in `tests/losses.rs`.
 
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Tensor, TensorData};
 
 /// A loss with its settings.
@@ -54,9 +54,9 @@ impl Loss {
             }
             Self::CrossEntropy => -(log_softmax(output, 1) * target).sum(),
             Self::BinaryCrossEntropy => {
-                // max(z, 0) − z·y + ln(1 + e^−|z|) never overflows.
-                let softplus = (-output.clone().abs()).exp().log1p();
-                let loss = output.clone().clamp_min(0.0) - output * target + softplus;
+                // −y·ln σ(z) − (1 − y)·ln(1 − σ(z)) = (1 − y)·z − ln σ(z), which never overflows; its slope is
+                // right at z = 0 too, where zero weights start.
+                let loss = output.clone() * (-target + 1.0) - log_sigmoid(output);
                 match weight {
                     Some(weight) => (loss * weight).sum(),
                     None => loss.sum(),
