@@ -829,7 +829,7 @@ impl Default for FtTransformerModel {
             attention_dropout: 0.2,
             dropout: 0.1,
             residual_dropout: 0.0,
-            init: Init::KaimingUniform,
+            init: Init::Torch,
         }
     }
 }
