@@ -116,15 +116,19 @@ fn parquet(columns: &[(String, Values)]) -> Result<Vec<u8>, DataError> {
     let bad = |e: &dyn std::fmt::Display| DataError::from(Problem::new(format!("can't write Parquet: {e}")));
     let arrays = columns.iter().map(|(name, values)| {
         let array: ArrayRef = match values {
-            Values::Numbers(v) => Arc::new(v.iter().map(|x| (!x.is_nan()).then_some(*x)).collect::<Float64Array>()),
+            Values::Numbers(v) => {
+                Arc::new(v.iter().map(|x| (!x.is_nan()).then_some(*x)).collect::<Float64Array>())
+            }
             Values::Words(v) => Arc::new(StringArray::from_iter_values(v)),
         };
         (name.as_str(), array, true)
     });
     let batch = RecordBatch::try_from_iter_with_nullable(arrays).map_err(|e| bad(&e))?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(|e| bad(&e))?;
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(|e| bad(&e))?;
     writer.write(&batch).map_err(|e| bad(&e))?;
     writer.close().map_err(|e| bad(&e))?;
     Ok(bytes)

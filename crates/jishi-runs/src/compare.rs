@@ -99,7 +99,8 @@ fn flatten(value: &Value) -> Vec<(String, Value)> {
     }
     let mut out = Vec::new();
     walk("", value, &mut out);
-    out.retain(|(key, _)| key != "name");
+    // Names and descriptions always differ, and decide nothing.
+    out.retain(|(key, _)| key != "name" && key != "description");
     out
 }
 

@@ -95,11 +95,9 @@ impl RunError {
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::NoSpace { .. } => {
-                Some("free some space, then go on with `--resume`: the last checkpoint is whole")
+                Some("free some space and try again; a run that had begun goes on with `--resume`")
             }
-            Self::NoPermission { .. } => {
-                Some("choose another folder with `--out`, or ask its owner for access")
-            }
+            Self::NoPermission { .. } => Some("choose another file or folder, or ask its owner for access"),
             Self::Locked { .. } => Some("wait until it ends, or train under another name"),
             Self::Bad(_) | Self::Io { .. } => None,
         }

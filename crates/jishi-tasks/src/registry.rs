@@ -55,7 +55,11 @@ pub const TASKS: [TaskInfo; 2] = [
         primary_metric: "accuracy",
         metrics: &[
             metric("accuracy", Direction::Higher, "share of right classes"),
-            metric("precision", Direction::Higher, "of the rows called positive, the share that is; two classes"),
+            metric(
+                "precision",
+                Direction::Higher,
+                "of the rows called positive, the share that is; two classes",
+            ),
             metric("recall", Direction::Higher, "of the positive rows, the share that is found; two classes"),
             metric("f1", Direction::Higher, "harmonic mean of precision and recall; two classes"),
             metric("precision_macro", Direction::Higher, "precision, mean over classes"),
@@ -64,7 +68,11 @@ pub const TASKS: [TaskInfo; 2] = [
             metric("precision_weighted", Direction::Higher, "precision, mean over rows' classes"),
             metric("recall_weighted", Direction::Higher, "recall, mean over rows' classes"),
             metric("f1_weighted", Direction::Higher, "F1, mean over rows' classes"),
-            metric("auroc", Direction::Higher, "area under the ROC curve; one against the rest, mean over classes"),
+            metric(
+                "auroc",
+                Direction::Higher,
+                "area under the ROC curve; one against the rest, mean over classes",
+            ),
             metric("auprc", Direction::Higher, "average precision; mean over classes"),
             metric("log_loss", Direction::Lower, "mean negative log-likelihood of the true class"),
             metric("ece", Direction::Lower, "expected calibration error, 15 bins of equal width"),

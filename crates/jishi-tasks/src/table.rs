@@ -72,11 +72,16 @@ pub struct TableBatch {
 }
 
 impl TableHead {
-    /// The head of a recipe over a fitted pipeline. `counts`: training rows of every class, for balanced weights.
+    /// The head of a recipe over a fitted pipeline. `class_weights`: see [`class_weights`]; none for a regression.
     ///
     /// # Errors
-    /// A loss that does not fit the classes; class weights for classes that are not there.
-    pub fn new(recipe: &Recipe, pipeline: &Pipeline, counts: &[u64], device: &Device) -> Result<Self, TaskError> {
+    /// A loss that does not fit the classes.
+    pub fn new(
+        recipe: &Recipe,
+        pipeline: &Pipeline,
+        class_weights: Vec<f32>,
+        device: &Device,
+    ) -> Result<Self, TaskError> {
         let info = registry::task(recipe.task);
         let config = &recipe.train.loss;
         let name = if config.name == LossName::Auto { info.default_loss } else { config.name };
@@ -107,7 +112,7 @@ impl TableHead {
             one_hot: uses_one_hot(&recipe.model),
             loss,
             label_smoothing: config.label_smoothing,
-            class_weights: class_weights(&config.class_weights, classes, counts)?,
+            class_weights,
             shape: TableShape {
                 numbers: pipeline.numbers(),
                 cardinalities: pipeline.cardinalities(),
@@ -123,6 +128,12 @@ impl TableHead {
     #[must_use]
     pub fn model_shape(&self) -> &TableShape {
         &self.shape
+    }
+
+    /// The weight of every class; none for a regression.
+    #[must_use]
+    pub fn class_weights(&self) -> &[f32] {
+        &self.class_weights
     }
 
     /// The task's entry in the registry.
@@ -147,7 +158,12 @@ impl TableHead {
     }
 
     /// Target, weight by row and weight of the batch.
-    fn target(&self, rows: &Encoded, numbers: &[u32], device: &Device) -> (Tensor<2>, Option<Tensor<2>>, f64) {
+    fn target(
+        &self,
+        rows: &Encoded,
+        numbers: &[u32],
+        device: &Device,
+    ) -> (Tensor<2>, Option<Tensor<2>>, f64) {
         if let Target::Number { .. } = self.target {
             let scaled = rows.target_scaled();
             let values: Vec<f32> = numbers.iter().map(|r| scaled[*r as usize]).collect();
@@ -165,7 +181,13 @@ impl TableHead {
         (Tensor::from_data(target, device), None, weight)
     }
 
-    fn loss(&self, output: Tensor<2>, members: usize, target: Tensor<2>, row: Option<Tensor<2>>) -> Tensor<1> {
+    fn loss(
+        &self,
+        output: Tensor<2>,
+        members: usize,
+        target: Tensor<2>,
+        row: Option<Tensor<2>>,
+    ) -> Tensor<1> {
         if members == 1 {
             return self.loss.sum(output, target, row);
         }
@@ -178,7 +200,11 @@ impl TableHead {
     ///
     /// # Errors
     /// [`TaskError::NonFinite`] where a prediction is NaN or infinite.
-    pub fn predict(&self, model: &TableModel, rows: &Encoded) -> Result<(Predictions, Option<f64>), TaskError> {
+    pub fn predict(
+        &self,
+        model: &TableModel,
+        rows: &Encoded,
+    ) -> Result<(Predictions, Option<f64>), TaskError> {
         let device = self.device.clone().inner();
         let model = model.valid();
         let members = model.members();
@@ -206,7 +232,13 @@ impl TableHead {
     }
 
     /// Adds the predictions of a part: the mean over members, unscaled, or both classes' probabilities.
-    fn collect(&self, output: Tensor<2>, members: usize, rows: usize, values: &mut Vec<f64>) -> Result<(), TaskError> {
+    fn collect(
+        &self,
+        output: Tensor<2>,
+        members: usize,
+        rows: usize,
+        values: &mut Vec<f64>,
+    ) -> Result<(), TaskError> {
         let binary = self.loss == Loss::BinaryCrossEntropy;
         let output = match &self.target {
             Target::Number { .. } => output,
@@ -274,7 +306,7 @@ impl TableTask {
     /// The task of a recipe over its encoded training, validation and test rows.
     ///
     /// # Errors
-    /// As [`TableHead::new`].
+    /// As [`TableHead::new`] and [`class_weights`].
     pub fn new(
         recipe: &Recipe,
         pipeline: &Pipeline,
@@ -285,7 +317,9 @@ impl TableTask {
         for class in splits[0].target_class() {
             counts[*class as usize] += 1;
         }
-        Ok(Self { head: TableHead::new(recipe, pipeline, &counts, device)?, splits, scratch: RefCell::default() })
+        let weights = class_weights(&recipe.train.loss.class_weights, pipeline.classes(), &counts)?;
+        let head = TableHead::new(recipe, pipeline, weights, device)?;
+        Ok(Self { head, splits, scratch: RefCell::default() })
     }
 
     /// What predicts rows.
@@ -350,7 +384,15 @@ impl Task for TableTask {
     }
 }
 
-fn class_weights(config: &ClassWeights, classes: &[String], counts: &[u64]) -> Result<Vec<f32>, Problems> {
+/// The weight of every class, from a recipe and the training rows of every class.
+///
+/// # Errors
+/// Weights for classes that are not there, and classes without a weight.
+pub fn class_weights(
+    config: &ClassWeights,
+    classes: &[String],
+    counts: &[u64],
+) -> Result<Vec<f32>, Problems> {
     match config {
         ClassWeights::Named(NamedClassWeights::None) => Ok(vec![1.0; classes.len()]),
         ClassWeights::Named(NamedClassWeights::Balanced) => {

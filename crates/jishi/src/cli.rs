@@ -197,6 +197,14 @@ pub struct PlotArgs {
 pub enum DataCommand {
     /// Built-in data sets, with their licences.
     List,
+    /// A built-in data set as a CSV file.
+    Get {
+        /// Its name.
+        name: String,
+        /// Where to write it. Default: stdout.
+        #[arg(long, short, value_name = "PATH")]
+        output: Option<PathBuf>,
+    },
     /// Types, ranges, missing shares, suspicious columns and duplicates of a file.
     Inspect {
         /// A path, a glob, or `builtin:NAME`.
@@ -249,6 +257,12 @@ pub struct VerifyArgs {
 /// Arguments of `jishi bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Workloads; all if left out.
+    /// Workloads: `mlp`, `csv`. Default: those that need no file.
     pub names: Vec<String>,
+    /// The file that `csv` reads and prepares.
+    #[arg(long, value_name = "PATH")]
+    pub csv: Option<PathBuf>,
+    /// The file's numeric target column.
+    #[arg(long, default_value = "y")]
+    pub target: String,
 }

@@ -100,20 +100,17 @@ impl From<DataError> for CliError {
     fn from(error: DataError) -> Self {
         match error {
             DataError::Bad(problems) => Self::Bad(problems),
-            other => Self::Failed(other.to_string()),
+            DataError::Io { path, source } => RunError::io(path, source).into(),
         }
     }
 }
 
 impl From<RunError> for CliError {
     fn from(error: RunError) -> Self {
-        match error {
-            RunError::Bad(problems) => Self::Bad(problems),
-            // Space and permission are the user's to give, and nothing is half-written.
-            error @ (RunError::NoSpace { .. } | RunError::NoPermission { .. }) => {
-                Self::bad(Problem::new(error.to_string()))
-            }
-            other => Self::Failed(other.to_string()),
+        match error.exit_code() {
+            // Space, permission and a run in use are for the user to put right; nothing is half-written.
+            2 => Self::Bad(error.problems()),
+            _ => Self::Failed(error.to_string()),
         }
     }
 }

@@ -182,7 +182,13 @@ pub fn short(value: f64) -> String {
     if size != 0.0 && size < 1e-3 {
         return format!("{value:.2e}");
     }
-    let decimals = if size >= 100.0 { 1 } else if size >= 10.0 { 2 } else { 4 };
+    let decimals = if size >= 100.0 {
+        1
+    } else if size >= 10.0 {
+        2
+    } else {
+        4
+    };
     format!("{value:.decimals$}")
 }
 

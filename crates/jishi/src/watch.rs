@@ -65,7 +65,8 @@ impl Watch {
             .areas(frame.area());
             frame.render_widget(chart(title, training, validation), chart_area);
             frame.render_widget(Paragraph::new(line.as_str()), status_area);
-            let gauge = Gauge::default().ratio(share.clamp(0.0, 1.0)).gauge_style(Style::new().cyan().on_black());
+            let gauge =
+                Gauge::default().ratio(share.clamp(0.0, 1.0)).gauge_style(Style::new().cyan().on_black());
             frame.render_widget(gauge, gauge_area);
             frame.render_widget(Paragraph::new("q: save, stop and leave").dim(), help_area);
         });
@@ -74,7 +75,8 @@ impl Watch {
     fn keys(&self) {
         while event::poll(Duration::ZERO).unwrap_or(false) {
             if let Ok(Event::Key(key)) = event::read() {
-                let interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+                let interrupt =
+                    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
                 if key.code == KeyCode::Char('q') || interrupt {
                     self.stop.store(true, Ordering::Relaxed);
                 }
@@ -109,6 +111,15 @@ fn chart<'a>(title: &'a str, training: &'a [(f64, f64)], validation: &'a [(f64, 
     ])
     .block(Block::bordered().title(title))
     .legend_position(Some(LegendPosition::TopRight))
-    .x_axis(Axis::default().title("epoch").bounds([0.0, last]).labels([Line::from("0"), Line::from(format!("{last:.0}"))]))
-    .y_axis(Axis::default().bounds([low, high]).labels([label(low), label((low + high) / 2.0), label(high)]))
+    .x_axis(
+        Axis::default()
+            .title("epoch")
+            .bounds([0.0, last])
+            .labels([Line::from("0"), Line::from(format!("{last:.0}"))]),
+    )
+    .y_axis(Axis::default().bounds([low, high]).labels([
+        label(low),
+        label((low + high) / 2.0),
+        label(high),
+    ]))
 }

@@ -8,5 +8,5 @@ pub mod curves;
 mod regression;
 
 pub use bootstrap::intervals;
-pub use classification::{Confusion, classification, weighted_classification};
+pub use classification::{Confusion, classification, most_probable, weighted_classification};
 pub use regression::{regression, weighted_regression};

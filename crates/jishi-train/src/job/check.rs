@@ -83,12 +83,17 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
     let checkpoint: u64 = trainer.save()?.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let weights = 4 * parameters as u64;
     let lines = (plan.total_steps / recipe.train.log_every.max(1) + validations) as u64;
-    let disk = (runs as u64) * (checkpoint * (recipe.train.checkpoint.keep as u64 + 1) + weights + 240 * lines + (1 << 20));
+    let disk = (runs as u64)
+        * (checkpoint * (recipe.train.checkpoint.keep as u64 + 1) + weights + 240 * lines + (1 << 20));
     let free_disk = jishi_runs::fs::free_space(root);
     if let Some(free) = free_disk.filter(|free| *free < disk) {
         let words = jishi_runs::error::bytes_words;
-        let problem = Problem::new(format!("the run will take {} of disk; {} are free", words(disk), words(free)));
-        return Err(Problems::from(problem.file(root).help("free some space, or choose another folder with `--out`")).into());
+        let problem =
+            Problem::new(format!("the run will take {} of disk; {} are free", words(disk), words(free)));
+        return Err(Problems::from(
+            problem.file(root).help("free some space, or choose another folder with `--out`"),
+        )
+        .into());
     }
     let rows = prepared.splits.named().map(|(name, rows)| (name.to_owned(), rows.len())).to_vec();
     Ok(CheckReport {

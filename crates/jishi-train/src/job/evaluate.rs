@@ -93,7 +93,9 @@ fn evaluate(
 ) -> Result<EvaluationReport, TrainError> {
     if rows.is_empty() {
         let problem = Problem::new(format!("there is no row to evaluate in {data}"));
-        return Err(TrainError::Bad(problem.help("evaluate another split, or a file with `--data PATH`").into()));
+        return Err(TrainError::Bad(
+            problem.help("evaluate another split, or a file with `--data PATH`").into(),
+        ));
     }
     let encoded = predictor.encode(table, rows, true)?;
     let (predictions, loss) = predictor.predict(&encoded)?;

@@ -114,8 +114,9 @@ fn with_intervals(report: &TrainReport) -> BTreeMap<String, BTreeMap<String, Met
         .metrics
         .iter()
         .map(|(split, metrics)| {
-            let metrics =
-                metrics.iter().map(|(name, value)| (name.clone(), Metric { value: *value, interval: of(split, name) }));
+            let metrics = metrics
+                .iter()
+                .map(|(name, value)| (name.clone(), Metric { value: *value, interval: of(split, name) }));
             (split.clone(), metrics.collect())
         })
         .collect()
@@ -205,7 +206,12 @@ fn output_schema(target: &str, classes: &[String]) -> Vec<ColumnSchema> {
 }
 
 /// Loads the package from disk and compares: with its own golden outputs, and with what the trained model gave.
-fn replay(run: &RunDir, trained: &[Vec<f64>], prepared: &Prepared, device: &Device) -> Result<(), TrainError> {
+fn replay(
+    run: &RunDir,
+    trained: &[Vec<f64>],
+    prepared: &Prepared,
+    device: &Device,
+) -> Result<(), TrainError> {
     let predictor = Predictor::load(&run.model(), device)?;
     let found = outputs(&predictor.predict_rows(&prepared.golden)?);
     let golden = &predictor.package.manifest.golden.outputs;
@@ -215,10 +221,14 @@ fn replay(run: &RunDir, trained: &[Vec<f64>], prepared: &Prepared, device: &Devi
         for expected in expected.into_iter().flatten() {
             let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
             if values.iter().zip(expected).any(differs) {
-                let message =
-                    format!("the model package predicts {values:?} for golden row {row}, the trained model {expected:?}");
+                let message = format!(
+                    "the model package predicts {values:?} for golden row {row}, the trained model {expected:?}"
+                );
                 return Err(TrainError::Bad(
-                    Problem::new(message).file(run.model()).help("this is an error in Jishi: please report it").into(),
+                    Problem::new(message)
+                        .file(run.model())
+                        .help("this is an error in Jishi: please report it")
+                        .into(),
                 ));
             }
         }

@@ -88,11 +88,16 @@ fn of_classes(note: &str, classes: &[String], actual: &[u32], values: &[f64]) ->
     let pairs = |points: Vec<metrics::curves::Point>| points.into_iter().map(|p| [p.x, p.y]).collect();
     let (mut roc, mut pr) = (Vec::new(), Vec::new());
     for (ranking, name) in rankings.iter().zip(names).take(MAX_CURVES) {
-        let (Some(area), Some(precision)) = (ranking.auroc(&weights), ranking.average_precision(&weights)) else {
+        let (Some(area), Some(precision)) = (ranking.auroc(&weights), ranking.average_precision(&weights))
+        else {
             continue;
         };
         roc.push(ScoreCurve { class: name.clone(), points: pairs(ranking.roc()), value: area });
-        pr.push(ScoreCurve { class: name.clone(), points: pairs(ranking.precision_recall()), value: precision });
+        pr.push(ScoreCurve {
+            class: name.clone(),
+            points: pairs(ranking.precision_recall()),
+            value: precision,
+        });
     }
     let confusion = metrics::Confusion::new(actual, values, n, &weights);
     let counts: Vec<Vec<u64>> =
@@ -106,7 +111,11 @@ fn of_classes(note: &str, classes: &[String], actual: &[u32], values: &[f64]) ->
     }];
     if !roc.is_empty() {
         pictures.push(Picture { name: "roc", title: "ROC curve", scene: plots::roc(&roc) });
-        pictures.push(Picture { name: "pr", title: "Precision–recall curve", scene: plots::pr(&pr, prevalence) });
+        pictures.push(Picture {
+            name: "pr",
+            title: "Precision–recall curve",
+            scene: plots::pr(&pr, prevalence),
+        });
     }
     let bins = calibration_bins(actual, values, n);
     pictures.push(Picture {

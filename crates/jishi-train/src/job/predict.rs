@@ -43,7 +43,9 @@ impl Predictor {
     pub(crate) fn new(package: Package, dir: &Path, device: &Device) -> Result<Self, TrainError> {
         let damaged = |what: &str, e: &dyn std::fmt::Display| {
             let problem = Problem::new(format!("the package's {what} is damaged: {e}"));
-            TrainError::Bad(problem.file(dir.join("model.json")).help("train or fetch the model again").into())
+            TrainError::Bad(
+                problem.file(dir.join("model.json")).help("train or fetch the model again").into(),
+            )
         };
         let recipe: Recipe =
             serde_json::from_value(package.manifest.recipe.clone()).map_err(|e| damaged("recipe", &e))?;
@@ -85,9 +87,13 @@ impl Predictor {
             problems
         })?;
         if with_target && table.column_index(self.pipeline.target().column()).is_none() {
-            let problem = Problem::new(format!("the target `{}` is missing", self.pipeline.target().column()));
+            let problem =
+                Problem::new(format!("the target `{}` is missing", self.pipeline.target().column()));
             return Err(TrainError::Bad(
-                problem.file(path).help("`jishi predict` needs no target; `jishi evaluate` compares with it").into(),
+                problem
+                    .file(path)
+                    .help("`jishi predict` needs no target; `jishi evaluate` compares with it")
+                    .into(),
             ));
         }
         Ok(table)
@@ -168,7 +174,8 @@ pub fn columns(predictions: &Predictions) -> Vec<(String, Values)> {
         Predictions::Numbers(values) => vec![("prediction".into(), Values::Numbers(values.clone()))],
         Predictions::Probabilities { classes, values } => {
             let n = classes.len();
-            let labels = values.chunks_exact(n).map(|row| classes[jishi_tasks::metrics::most_probable(row)].clone());
+            let labels =
+                values.chunks_exact(n).map(|row| classes[jishi_tasks::metrics::most_probable(row)].clone());
             let mut columns = vec![("prediction".to_owned(), Values::Words(labels.collect()))];
             for (i, class) in classes.iter().enumerate() {
                 let column = values.iter().skip(i).step_by(n).copied().collect();

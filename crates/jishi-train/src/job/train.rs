@@ -271,7 +271,12 @@ fn differences(old: &serde_json::Value, new: &serde_json::Value, path: &Path) ->
         .collect()
 }
 
-fn walk(prefix: &str, old: &serde_json::Value, new: &serde_json::Value, out: &mut Vec<(String, String, String)>) {
+fn walk(
+    prefix: &str,
+    old: &serde_json::Value,
+    new: &serde_json::Value,
+    out: &mut Vec<(String, String, String)>,
+) {
     use serde_json::Value;
     if let (Value::Object(a), Value::Object(b)) = (old, new) {
         let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();

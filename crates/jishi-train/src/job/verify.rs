@@ -57,7 +57,12 @@ pub struct Accumulation {
 ///
 /// # Errors
 /// Those of the data and of training.
-pub fn verify(recipe: &Recipe, base: &Path, steps: usize, device: &Device) -> Result<VerifyReport, TrainError> {
+pub fn verify(
+    recipe: &Recipe,
+    base: &Path,
+    steps: usize,
+    device: &Device,
+) -> Result<VerifyReport, TrainError> {
     let source = Source::read(recipe, base)?;
     let splits = source.splits(recipe)?.swap_remove(0);
     let task = source.prepare(recipe, splits, device)?.task;
@@ -77,8 +82,9 @@ pub fn verify(recipe: &Recipe, base: &Path, steps: usize, device: &Device) -> Re
         interruptions.push(Interruption { at, first_difference: first_difference(&expected, &found)? });
     }
 
-    let note = normalises_batches(&recipe.model)
-        .then(|| "batch normalisation sees each part of a batch by itself: losses are not compared".to_owned());
+    let note = normalises_batches(&recipe.model).then(|| {
+        "batch normalisation sees each part of a batch by itself: losses are not compared".to_owned()
+    });
     let accumulation = if note.is_none() { accumulate(recipe, &task, device)? } else { Vec::new() };
     let ok = interruptions.iter().all(|i| i.first_difference.is_none())
         && accumulation.iter().all(|a| a.largest_difference <= ROUNDING);
@@ -102,14 +108,18 @@ fn advance(trainer: &mut Trainer<'_, TableTask>, step: usize) -> Result<Vec<Chec
 
 /// The first step, the middle of an epoch, the end of one, and the last but one.
 fn stops(steps: usize, steps_per_epoch: usize) -> Vec<usize> {
-    let mut stops = vec![1, steps / 3, steps_per_epoch, steps_per_epoch + 1, steps / 2, steps.saturating_sub(1)];
+    let mut stops =
+        vec![1, steps / 3, steps_per_epoch, steps_per_epoch + 1, steps / 2, steps.saturating_sub(1)];
     stops.retain(|s| (1..steps).contains(s));
     stops.sort_unstable();
     stops.dedup();
     stops
 }
 
-fn first_difference(expected: &[CheckpointFile], found: &[CheckpointFile]) -> Result<Option<String>, TrainError> {
+fn first_difference(
+    expected: &[CheckpointFile],
+    found: &[CheckpointFile],
+) -> Result<Option<String>, TrainError> {
     for (name, bytes) in expected {
         let Some((_, other)) = found.iter().find(|(n, _)| n == name) else {
             return Ok(Some(format!("{name} is missing")));
@@ -122,7 +132,8 @@ fn first_difference(expected: &[CheckpointFile], found: &[CheckpointFile]) -> Re
         }
         let (a, b) = (decode_tensors(bytes, Path::new(name))?, decode_tensors(other, Path::new(name))?);
         let differs = a.iter().zip(&b).find(|(a, b)| {
-            a.data.len() != b.data.len() || a.data.iter().zip(&b.data).any(|(x, y)| x.to_bits() != y.to_bits())
+            a.data.len() != b.data.len()
+                || a.data.iter().zip(&b.data).any(|(x, y)| x.to_bits() != y.to_bits())
         });
         return Ok(Some(differs.map_or_else(|| (*name).to_owned(), |(a, _)| format!("{name}: {}", a.name))));
     }

@@ -151,7 +151,8 @@ fn state_round_trips() {
 
 #[test]
 fn norms_biases_and_embeddings_do_not_decay() {
-    let decays = |name: &str, shape: &[usize]| Parameter { name: name.into(), shape: shape.to_vec() }.decays(false);
+    let decays =
+        |name: &str, shape: &[usize]| Parameter { name: name.into(), shape: shape.to_vec() }.decays(false);
     assert!(decays("layers.0.weight", &[8, 8]));
     assert!(!decays("layers.0.bias", &[8]));
     assert!(!decays("norm.weight", &[8]));

@@ -1,6 +1,7 @@
 //! `jishi bench`: Jishi's own workloads.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -16,20 +17,32 @@ use crate::cli::{BenchArgs, DeviceName};
 use crate::commands::train;
 use crate::error::CliError;
 
-/// Workloads by name.
-const WORKLOADS: [(&str, &str); 1] =
-    [("mlp", "training steps of an 8→64→64→1 MLP, batch 32, Adam, through the training loop with its logs on")];
+/// Workloads: `mlp` is training steps of an 8→64→64→1 MLP, batch 32, Adam, through the training loop with its
+/// logs on; `csv` is reading and preparing a file.
+const WORKLOADS: [&str; 2] = ["mlp", "csv"];
 
 /// Runs the command.
 pub fn run(args: &BenchArgs, json: bool) -> Result<(), CliError> {
     for name in &args.names {
-        if !WORKLOADS.iter().any(|(known, _)| known == name) {
-            let known: Vec<&str> = WORKLOADS.iter().map(|(n, _)| *n).collect();
+        if !WORKLOADS.contains(&name.as_str()) {
             let problem = Problem::new(format!("no workload is called `{name}`"));
-            return Err(CliError::bad(problem.help(format!("workloads: {}", known.join(", ")))));
+            return Err(CliError::bad(problem.help(format!("workloads: {}", WORKLOADS.join(", ")))));
         }
     }
-    let report = serde_json::json!({ "workloads": [mlp()?] });
+    let mut figures = Vec::new();
+    if args.names.is_empty() || args.names.iter().any(|n| n == "mlp") {
+        figures.push(mlp()?);
+    }
+    if args.names.iter().any(|n| n == "csv") {
+        let Some(path) = &args.csv else {
+            let problem = Problem::new("the workload `csv` needs a file");
+            return Err(CliError::bad(
+                problem.help("name it with `--csv PATH`; bench/make_csv.py makes one"),
+            ));
+        };
+        figures.push(csv(path, &args.target)?);
+    }
+    let report = serde_json::json!({ "workloads": figures });
     if json {
         println!("{report}");
     } else {
@@ -74,6 +87,43 @@ fn mlp() -> Result<serde_json::Value, CliError> {
         "steps_per_second": speeds[speeds.len() / 2],
         "spread": [speeds[0], speeds[speeds.len() - 1]],
         "loss": last.0,
+        "peak_memory": jishi_runs::manifest::peak_memory(),
+    }))
+}
+
+/// Reads a CSV, infers its types, splits it, fits scalers and vocabularies, and encodes every row.
+fn csv(path: &Path, target: &str) -> Result<serde_json::Value, CliError> {
+    let text = r#"
+        name = "bench-csv"
+        task = "regression"
+        [data]
+        source = "bench.csv"
+        target = "TARGET"
+        missing = { target = "drop" }
+        max_dropped = 1.0
+        memory_limit = 17179869184
+        split = { validation = 0, test = 0.2 }
+        [model]
+        family = "linear"
+        "#;
+    let set = format!("data.target={target}");
+    let recipe = jishi_recipe::parse(text, &Origin::Builtin("bench-csv".into()), &[set])?.recipe;
+    let device = train::device(DeviceName::Auto)?;
+    let started = Instant::now();
+    let source = prepare::Source::from_files(&recipe, &[Source::File(path.to_owned())])?;
+    let read = started.elapsed().as_secs_f64();
+    let splits = source.splits(&recipe)?.swap_remove(0);
+    let prepared = source.prepare(&recipe, splits, &device)?;
+    let all = started.elapsed().as_secs_f64();
+    let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    Ok(serde_json::json!({
+        "name": "csv",
+        "rows": source.table.rows,
+        "columns": prepared.task.model_shape().dense_width(),
+        "read_seconds": read,
+        "prepare_seconds": all - read,
+        "seconds": all,
+        "megabytes_per_second": bytes as f64 / 1e6 / all,
         "peak_memory": jishi_runs::manifest::peak_memory(),
     }))
 }

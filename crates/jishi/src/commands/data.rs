@@ -33,17 +33,49 @@ pub fn run(command: DataCommand, json: bool) -> Result<(), CliError> {
                     vec![source, b.rows.to_string(), b.description.to_owned(), b.licence.to_owned()]
                 })
                 .collect();
-            print!("{}", text_table(&["source", "rows", "what it is", "licence"].map(|c| (c, Align::Left)), &rows));
+            print!(
+                "{}",
+                text_table(&["source", "rows", "what it is", "licence"].map(|c| (c, Align::Left)), &rows)
+            );
         }
+        DataCommand::Get { name, output } => get(&name, output.as_deref(), json)?,
         DataCommand::Inspect { source, target } => {
             let inspection = inspect(&source, target.as_deref())?;
             if json {
-                let document = serde_json::to_string(&inspection).map_err(|e| CliError::Failed(e.to_string()))?;
+                let document =
+                    serde_json::to_string(&inspection).map_err(|e| CliError::Failed(e.to_string()))?;
                 println!("{document}");
             } else {
                 print!("{inspection}");
             }
         }
+    }
+    Ok(())
+}
+
+fn get(name: &str, output: Option<&Path>, json: bool) -> Result<(), CliError> {
+    let plain = name.trim_start_matches("builtin:");
+    let Some(builtin) = jishi_data::builtin::get(plain) else {
+        let names: Vec<&str> = builtins().iter().map(|b| b.name).collect();
+        let problem = Problem::new(format!("no built-in data is called `{plain}`"));
+        return Err(CliError::bad(problem.help(format!("built-in data: {}", names.join(", ")))));
+    };
+    let csv = builtin.csv().map_err(|e| CliError::Failed(e.to_string()))?;
+    match output {
+        Some(path) => {
+            super::keep_existing(path)?;
+            jishi_runs::atomic::write_real(path, &csv)?;
+            eprintln!("wrote {} rows to {}", builtin.rows, path.display());
+        }
+        None if !json => super::to_stdout(&csv)?,
+        None => {}
+    }
+    if json {
+        let text = output.is_none().then(|| String::from_utf8_lossy(&csv));
+        println!(
+            "{}",
+            serde_json::json!({ "name": builtin.name, "rows": builtin.rows, "path": output, "csv": text })
+        );
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jishi_runs::run::RunDir;
-use jishi_runs::table::{Align, text_table};
+use jishi_runs::table::{Align, text_table, thousands};
 use jishi_tasks::SplitName;
 use jishi_train::job::evaluate::{EvaluationReport, on_file, on_split};
 
@@ -43,13 +43,14 @@ pub fn package(root: &Path, run: &str) -> Result<PathBuf, CliError> {
 }
 
 fn text(report: &EvaluationReport) -> String {
-    let mut text = format!("{}: {} rows\n\n", report.data, short(report.rows as f64).trim_end_matches(".0000"));
+    let mut text = format!("{}: {} rows\n\n", report.data, thousands(&report.rows.to_string()));
     for (split, metrics) in &report.metrics {
         let rows: Vec<Vec<String>> = metrics
             .iter()
             .map(|(name, value)| {
                 let interval = report.intervals.get(split).and_then(|i| i.get(name));
-                let interval = interval.map_or(String::new(), |[a, b]| format!("{} – {}", short(*a), short(*b)));
+                let interval =
+                    interval.map_or(String::new(), |[a, b]| format!("{} – {}", short(*a), short(*b)));
                 vec![name.clone(), short(*value), interval]
             })
             .collect();

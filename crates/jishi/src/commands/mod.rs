@@ -11,6 +11,7 @@ pub mod runs;
 pub mod train;
 pub mod verify_resume;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use jishi_recipe::{Builtin, Origin, Parsed, Problem};
@@ -46,6 +47,23 @@ pub fn load(args: &RecipeArgs) -> Result<Loaded, CliError> {
     let builtin = builtin(&args.recipe)?;
     let parsed = jishi_recipe::parse(builtin.text, &Origin::Builtin(builtin.name.to_owned()), &sets)?;
     Ok(Loaded { parsed, base: PathBuf::new() })
+}
+
+/// Refuses to write over a file that is there.
+pub fn keep_existing(path: &Path) -> Result<(), CliError> {
+    if path.exists() {
+        let problem = Problem::new("there already is such a file, which is not overwritten");
+        return Err(CliError::bad(problem.file(path).help("choose another `--output`, or remove the file")));
+    }
+    Ok(())
+}
+
+/// Writes to stdout. A reader that has seen enough, as `head`, is no failure.
+pub fn to_stdout(bytes: &[u8]) -> Result<(), CliError> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::Failed(e.to_string())),
+        _ => Ok(()),
+    }
 }
 
 /// The built-in recipe called `name`.

@@ -1,7 +1,5 @@
 //! `jishi predict`.
 
-use std::io::Write;
-
 use jishi_data::Source;
 use jishi_data::write::{OutputFormat, to_bytes};
 use jishi_train::job::predict::{Predictor, columns};
@@ -29,7 +27,9 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
             table.rows - rows.len(),
             entry.reason
         ));
-        return Err(CliError::bad(problem.file(&args.input).line(first).help("fill in the values, or leave the rows out")));
+        return Err(CliError::bad(
+            problem.file(&args.input).line(first).help("fill in the values, or leave the rows out"),
+        ));
     }
     let (predictions, _) = predictor.predict(&predictor.encode(&table, &rows, false)?)?;
     let bytes = to_bytes(&columns(&predictions), format)?;
@@ -49,15 +49,7 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
                 .collect();
             println!("{}", serde_json::json!({ "predictions": rows }));
         }
-        None => {
-            match std::io::stdout().lock().write_all(&bytes) {
-                // A reader that has seen enough, as `head`, is no failure.
-                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                    return Err(CliError::Failed(e.to_string()));
-                }
-                _ => {}
-            }
-        }
+        None => super::to_stdout(&bytes)?,
     }
     Ok(())
 }

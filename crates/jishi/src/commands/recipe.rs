@@ -64,14 +64,8 @@ fn new(source: &str, target: &str, output: Option<&Path>, json: bool) -> Result<
         imbalanced: !found.classes.is_empty() && (smallest as usize) * found.classes.len() * 2 < rows,
     });
     match output {
-        Some(path) if path.exists() => {
-            return Err(CliError::bad(
-                Problem::new("there already is such a file, which is not overwritten")
-                    .file(path)
-                    .help("choose another `--output`, or remove the file"),
-            ));
-        }
         Some(path) => {
+            super::keep_existing(path)?;
             jishi_runs::atomic::write_real(path, text.as_bytes())?;
             eprintln!("wrote {}; train it with `jishi train {}`", path.display(), path.display());
         }

@@ -24,7 +24,10 @@ pub fn run(command: Option<RunsCommand>, root: &Path, json: bool) -> Result<(), 
             }
             let comparison = compare(&found);
             if json {
-                println!("{}", serde_json::to_string(&comparison).map_err(|e| CliError::Failed(e.to_string()))?);
+                println!(
+                    "{}",
+                    serde_json::to_string(&comparison).map_err(|e| CliError::Failed(e.to_string()))?
+                );
             } else {
                 print!("{}", comparison.to_text());
             }
@@ -76,7 +79,14 @@ fn list_runs(root: &Path, json: bool) -> Result<(), CliError> {
                 m.created.replace('T', " ").replace('Z', ""),
                 duration(m.wall_seconds),
             ],
-            Err(e) => vec![r.name.clone(), "unreadable".into(), e.to_string(), String::new(), String::new(), String::new()],
+            Err(e) => vec![
+                r.name.clone(),
+                "unreadable".into(),
+                e.to_string(),
+                String::new(),
+                String::new(),
+                String::new(),
+            ],
         })
         .collect();
     let columns = ["run", "status", "what", "test metric", "began (UTC)", "time"].map(|c| (c, Align::Left));
@@ -118,7 +128,8 @@ fn show(root: &Path, spec: &str, json: bool) -> Result<(), CliError> {
     rows.extend(manifest.rows.iter().map(|(k, v)| [format!("rows {k}"), v.to_string()]));
     for (split, metrics) in &manifest.metrics {
         rows.extend(metrics.iter().map(|(name, metric)| {
-            let interval = metric.interval.map_or(String::new(), |[a, b]| format!("  [{}, {}]", short(a), short(b)));
+            let interval =
+                metric.interval.map_or(String::new(), |[a, b]| format!("  [{}, {}]", short(a), short(b)));
             [format!("{split} {name}"), short(metric.value) + &interval]
         }));
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use jishi_recipe::Problem;
-use jishi_runs::table::{Align, text_table};
+use jishi_runs::table::{Align, text_table, thousands};
 use jishi_train::job::report::TrainReport;
 use jishi_train::job::train::{TrainJob, train};
 
@@ -63,7 +63,7 @@ fn summary(report: &TrainReport) -> String {
         "\n{} {} after {} steps ({:.0} epochs) in {}",
         report.run,
         report.status,
-        short(report.steps as f64),
+        thousands(&report.steps.to_string()),
         report.epochs,
         if report.seconds < 60.0 { format!("{:.1} s", report.seconds) } else { duration(report.seconds) },
     );

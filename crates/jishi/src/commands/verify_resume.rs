@@ -16,7 +16,10 @@ pub fn run(args: &VerifyArgs, json: bool) -> Result<(), CliError> {
     } else {
         for stop in &report.interruptions {
             match &stop.first_difference {
-                None => println!("stopped after step {:>5}, resumed to {}: every bit equal", stop.at, report.steps),
+                None => println!(
+                    "stopped after step {:>5}, resumed to {}: every bit equal",
+                    stop.at, report.steps
+                ),
                 Some(what) => println!("stopped after step {:>5}: {what} differs", stop.at),
             }
         }
@@ -30,5 +33,9 @@ pub fn run(args: &VerifyArgs, json: bool) -> Result<(), CliError> {
             println!("note: {note}");
         }
     }
-    if report.ok { Ok(()) } else { Err(CliError::Failed("a resumed or accumulated run is not the same".into())) }
+    if report.ok {
+        Ok(())
+    } else {
+        Err(CliError::Failed("a resumed or accumulated run is not the same".into()))
+    }
 }
