@@ -11,7 +11,8 @@ pub enum Align {
     Right,
 }
 
-/// Lays out rows under a header, columns two spaces apart, with a rule below the header.
+/// Lays out rows under a header, columns two spaces apart, with a rule below the header. Where no column has a
+/// title, there is neither.
 ///
 /// Widths are those of a terminal: a Chinese character takes two cells. Line ends and other control
 /// characters in a cell become spaces, so that data can't forge a line. No line ends in a space.
@@ -47,8 +48,10 @@ pub fn text_table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
         text.truncate(start + text[start..].trim_end().len());
         text.push('\n');
     };
-    line(&titles);
-    line(&widths.iter().map(|w| "─".repeat(*w)).collect::<Vec<_>>());
+    if titles.iter().any(|title| !title.is_empty()) {
+        line(&titles);
+        line(&widths.iter().map(|w| "─".repeat(*w)).collect::<Vec<_>>());
+    }
     for row in &rows {
         line(row);
     }
@@ -104,6 +107,8 @@ mod tests {
             vec![vec!["房价".to_string(), "1".into()], vec!["a\nb".to_string(), "12,345".into()], vec![]];
         let text = text_table(&[("run", Align::Left), ("rmse", Align::Right)], &rows);
         assert_eq!(text, "run     rmse\n────  ──────\n房价       1\na b   12,345\n\n");
+        let facts = text_table(&[("", Align::Left), ("", Align::Left)], &rows);
+        assert_eq!(facts, "房价  1\na b   12,345\n\n");
     }
 
     #[test]

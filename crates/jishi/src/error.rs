@@ -50,8 +50,15 @@ impl CliError {
                 return;
             }
         };
-        for problem in problems {
+        for (i, problem) in problems.iter().enumerate() {
             let _ = writeln!(err, "error: {}", problem.message);
+            // Of problems with a file as a whole and the same way out, that is said once.
+            let next = problems.get(i + 1);
+            if next.is_some_and(|n| {
+                problem.line.is_none() && n.line.is_none() && n.file == problem.file && n.help == problem.help
+            }) {
+                continue;
+            }
             if let Some(file) = &problem.file {
                 let mut place = file.display().to_string();
                 if let Some(line) = problem.line {

@@ -95,9 +95,22 @@ pub struct CalibrationBin {
     pub count: u64,
 }
 
-/// Calibration: share that came true against predicted probability, with the number of predictions as bars.
+/// Of fewer predictions than this, the share that came true is mostly chance: its standard error is up to 0.16.
+const FEW: u64 = 10;
+
+/// Calibration: share that came true against predicted probability, with the number of predictions as bars. Bins of
+/// few predictions are pale dots, and the line leaves them out.
 #[must_use]
 pub fn calibration(data: &Calibration<'_>) -> Scene {
+    let mut legend = vec![
+        Entry { label: "model".into(), color: palette(0), mark: Mark::Line },
+        Entry { label: "perfect".into(), color: GREY, mark: Mark::Dashes },
+        Entry { label: "predictions per bin".into(), color: palette(5).alpha(0.35), mark: Mark::Square },
+    ];
+    if data.bins.iter().any(|b| (1..FEW).contains(&b.count)) {
+        let label = format!("fewer than {FEW}");
+        legend.push(Entry { label, color: palette(0).alpha(0.3), mark: Mark::Dot });
+    }
     let frame = Frame {
         size: SQUARE,
         title: "Calibration",
@@ -106,11 +119,7 @@ pub fn calibration(data: &Calibration<'_>) -> Scene {
         y_label: "share that came true",
         x: Axis::exact(0.0, 1.0, 5),
         y: Axis::exact(0.0, 1.0, 5),
-        legend: vec![
-            Entry { label: "model".into(), color: palette(0), mark: Mark::Line },
-            Entry { label: "perfect".into(), color: GREY, mark: Mark::Dashes },
-            Entry { label: "predictions per bin".into(), color: palette(5).alpha(0.35), mark: Mark::Square },
-        ],
+        legend,
     };
     let (mut scene, area) = frame.draw();
     let most = data.bins.iter().map(|b| b.count).max().unwrap_or(0).max(1) as f64;
@@ -121,11 +130,14 @@ pub fn calibration(data: &Calibration<'_>) -> Scene {
         scene.rect(left + 1.0, top, right - 1.0, bottom, palette(5).alpha(0.35));
     }
     scene.dashes(vec![area.at(0.0, 0.0), area.at(1.0, 1.0)], GREY, 1.4);
-    let filled = data.bins.iter().filter(|b| b.count > 0);
-    let points: Vec<[f64; 2]> = filled.map(|b| [b.predicted, b.observed]).collect();
+    let (many, few): (Vec<&CalibrationBin>, Vec<&CalibrationBin>) =
+        data.bins.iter().filter(|b| b.count > 0).partition(|b| b.count >= FEW);
+    let points: Vec<[f64; 2]> = many.iter().map(|b| [b.predicted, b.observed]).collect();
     area.line(&mut scene, &points, palette(0), 2.4);
-    let finite = points.iter().filter(|p| p.iter().all(|v| v.is_finite()));
-    scene.dots(finite.map(|[x, y]| area.at(*x, *y)).collect(), 5.0, palette(0));
+    for (bins, color) in [(few, palette(0).alpha(0.3)), (many, palette(0))] {
+        let finite = bins.iter().filter(|b| b.predicted.is_finite() && b.observed.is_finite());
+        scene.dots(finite.map(|b| area.at(b.predicted, b.observed)).collect(), 5.0, color);
+    }
     scene
 }
 

@@ -220,7 +220,11 @@ fn classification_plots() {
             CalibrationBin { from: middle - 0.05, to: middle + 0.05, predicted: middle, observed, count }
         })
         .collect();
-    show("calibration", &calibration(&Calibration { note: "expected calibration error 0.061", bins: &bins }));
+    let scene = calibration(&Calibration { note: "expected calibration error 0.061", bins: &bins });
+    show("calibration", &scene);
+    assert!(texts(&scene).contains(&"fewer than 10"));
+    let full: Vec<_> = bins.iter().map(|b| CalibrationBin { count: 50, ..b.clone() }).collect();
+    assert!(!texts(&calibration(&Calibration { note: "", bins: &full })).contains(&"fewer than 10"));
 }
 
 #[test]

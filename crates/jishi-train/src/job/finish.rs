@@ -241,7 +241,7 @@ fn card(finished: &Finished<'_>, manifest: &RunManifest, drawn: Vec<(String, Str
     let pipeline = &prepared.pipeline;
     let setting = |key: &str| {
         let value = manifest.recipe.pointer(&format!("/{}", key.replace('.', "/")))?;
-        (!value.is_null()).then(|| (key.to_owned(), value.to_string().replace('"', "")))
+        (!value.is_null()).then(|| (key.to_owned(), words(value)))
     };
     let keys = [
         "model",
@@ -289,6 +289,21 @@ fn card(finished: &Finished<'_>, manifest: &RunManifest, drawn: Vec<(String, Str
     }
 }
 
+/// A setting as a person would write it: `name adamw, learning_rate 0.001`.
+fn words(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let set = map.iter().filter(|(_, v)| !v.is_null() && v.as_object().is_none_or(|o| !o.is_empty()));
+            let inner = |v: &Value| if v.is_object() { format!("({})", words(v)) } else { words(v) };
+            set.map(|(key, v)| format!("{key} {}", inner(v))).collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(" × "),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Writes what a cross-validation gave: the report, a picture of its first metric, and the manifest.
 ///
 /// # Errors
@@ -326,4 +341,17 @@ pub fn read_report(path: &Path) -> Result<TrainReport, TrainError> {
         let problem = Problem::new(format!("expected the report of a run: {e}"));
         TrainError::Bad(problem.file(path).help("train this fold again without `--resume`").into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn settings_read_like_words() {
+        let value = serde_json::json!({
+            "family": "mlp", "hidden": [64, 32], "clip": null, "columns": {}, "numbers": { "bins": 8 }, "residual": false,
+        });
+        assert_eq!(words(&value), "family mlp, hidden 64 × 32, numbers (bins 8), residual false");
+    }
 }

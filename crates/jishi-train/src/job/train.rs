@@ -181,7 +181,8 @@ fn train_one(
     manifest.steps = trainer.progress().step as u64;
     manifest.epochs = trainer.epoch();
     manifest.best_step = trainer.best_step().map(|s| s as u64);
-    manifest.wall_seconds += started.elapsed().as_secs_f64();
+    let trained = started.elapsed().as_secs_f64();
+    manifest.wall_seconds += trained;
     let ended = match ended.and_then(|ended| synced.map(|_| ended).map_err(Into::into)) {
         Ok(ended) => ended,
         Err(error) => {
@@ -206,7 +207,7 @@ fn train_one(
         intervals: Default::default(),
         spread: Default::default(),
         folds: Vec::new(),
-        seconds: 0.0,
+        seconds: trained,
         peak_memory: None,
     };
     if ended == Ended::Interrupted {

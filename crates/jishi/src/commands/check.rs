@@ -1,7 +1,7 @@
 //! `jishi check`.
 
 use jishi_runs::error::bytes_words;
-use jishi_runs::table::{Align, text_table};
+use jishi_runs::table::{Align, text_table, thousands};
 use jishi_train::job::check::{CheckReport, check};
 
 use crate::cli::{CheckArgs, DeviceName};
@@ -29,8 +29,8 @@ fn text(report: &CheckReport) -> String {
     let rows = [
         ("rows", format!("{}; {} dropped", splits.join(", "), report.ledger.dropped)),
         ("features", format!("{} numbers, {} categories", report.numbers, report.categories)),
-        ("parameters", report.parameters.to_string()),
-        ("steps", format!("{}{runs}", report.steps)),
+        ("parameters", thousands(&report.parameters.to_string())),
+        ("steps", format!("{}{runs}", thousands(&report.steps.to_string()))),
         ("memory", format!("about {}", bytes_words(report.memory))),
         ("disk", format!("about {}{free}", bytes_words(report.disk))),
         ("time", format!("about {}", duration(report.seconds.ceil()))),

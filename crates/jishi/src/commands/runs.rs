@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jishi_runs::compare::compare;
 use jishi_runs::run::{RunDir, list};
-use jishi_runs::table::{Align, text_table};
+use jishi_runs::table::{Align, text_table, thousands};
 use jishi_runs::{RunManifest, Status};
 
 use crate::cli::RunsCommand;
@@ -121,8 +121,11 @@ fn show(root: &Path, spec: &str, json: bool) -> Result<(), CliError> {
         ["what".into(), format!("{} with {}", manifest.task, manifest.family)],
         ["began".into(), manifest.created.clone()],
         ["time".into(), duration(manifest.wall_seconds)],
-        ["parameters".into(), manifest.parameters.to_string()],
-        ["steps".into(), format!("{} ({:.1} epochs)", manifest.steps, manifest.epochs)],
+        ["parameters".into(), thousands(&manifest.parameters.to_string())],
+        [
+            "steps".into(),
+            format!("{} ({:.1} epochs)", thousands(&manifest.steps.to_string()), manifest.epochs),
+        ],
     ];
     rows.extend(manifest.data.iter().map(|d| ["data".into(), format!("{} ({} bytes)", d.file, d.bytes)]));
     rows.extend(manifest.rows.iter().map(|(k, v)| [format!("rows {k}"), v.to_string()]));
