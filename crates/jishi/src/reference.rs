@@ -123,8 +123,8 @@ fn section_names(manifest: &str, sections: &[&str]) -> Vec<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             inside = sections.contains(&line);
-        } else if inside && let Some(name) = line.split(['.', ' ', '=']).next().filter(|n| !n.is_empty()) {
-            names.push(name.to_owned());
+        } else if inside && line.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            names.extend(line.split(['.', ' ', '=']).next().map(str::to_owned));
         }
     }
     names

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jishi_recipe::{NewRecipe, Problem, builtins};
+use jishi_recipe::{NewRecipe, builtins};
 use jishi_runs::table::{Align, text_table};
 
 use crate::cli::RecipeCommand;
