@@ -223,7 +223,7 @@ fn classification_plots() {
     let scene = calibration(&Calibration { note: "expected calibration error 0.061", bins: &bins });
     show("calibration", &scene);
     assert!(texts(&scene).contains(&"fewer than 10"));
-    let full: Vec<_> = bins.iter().map(|b| CalibrationBin { count: 50, ..b.clone() }).collect();
+    let full: Vec<_> = bins.iter().map(|b| CalibrationBin { count: 50, ..*b }).collect();
     assert!(!texts(&calibration(&Calibration { note: "", bins: &full })).contains(&"fewer than 10"));
 }
 
