@@ -1,7 +1,7 @@
 //! Losses, each as the **sum** of the weighted losses of a batch's examples.
 //!
 //! Divided by the sum of the weights they are PyTorch's with `reduction="mean"`; checked against it, values
-//! and gradients, in `tests/losses.rs`.
+//! and gradients, in `tests/it/losses.rs`.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Tensor, TensorData};
