@@ -99,7 +99,7 @@ pub struct CalibrationBin {
 const FEW: u64 = 10;
 
 /// Calibration: share that came true against predicted probability, with the number of predictions as bars. Bins of
-/// few predictions are pale dots, and the line leaves them out.
+/// few predictions are pale dots, and the line breaks there.
 #[must_use]
 pub fn calibration(data: &Calibration<'_>) -> Scene {
     let mut legend = vec![
@@ -130,10 +130,11 @@ pub fn calibration(data: &Calibration<'_>) -> Scene {
         scene.rect(left + 1.0, top, right - 1.0, bottom, palette(5).alpha(0.35));
     }
     scene.dashes(vec![area.at(0.0, 0.0), area.at(1.0, 1.0)], GREY, 1.4);
-    let (many, few): (Vec<&CalibrationBin>, Vec<&CalibrationBin>) =
+    // Broken where a bin says nothing: a line across it would claim what nobody measured.
+    let point = |b: &CalibrationBin| if b.count >= FEW { [b.predicted, b.observed] } else { [f64::NAN; 2] };
+    area.line(&mut scene, &data.bins.iter().map(point).collect::<Vec<_>>(), palette(0), 2.4);
+    let (many, few): (Vec<_>, Vec<_>) =
         data.bins.iter().filter(|b| b.count > 0).partition(|b| b.count >= FEW);
-    let points: Vec<[f64; 2]> = many.iter().map(|b| [b.predicted, b.observed]).collect();
-    area.line(&mut scene, &points, palette(0), 2.4);
     for (bins, color) in [(few, palette(0).alpha(0.3)), (many, palette(0))] {
         let finite = bins.iter().filter(|b| b.predicted.is_finite() && b.observed.is_finite());
         scene.dots(finite.map(|b| area.at(b.predicted, b.observed)).collect(), 5.0, color);
