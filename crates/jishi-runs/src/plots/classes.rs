@@ -133,7 +133,7 @@ pub fn calibration(data: &Calibration<'_>) -> Scene {
     // Broken where a bin says nothing: a line across it would claim what nobody measured.
     let point = |b: &CalibrationBin| if b.count >= FEW { [b.predicted, b.observed] } else { [f64::NAN; 2] };
     area.line(&mut scene, &data.bins.iter().map(point).collect::<Vec<_>>(), palette(0), 2.4);
-    let (many, few): (Vec<_>, Vec<_>) =
+    let (many, few): (Vec<&CalibrationBin>, Vec<&CalibrationBin>) =
         data.bins.iter().filter(|b| b.count > 0).partition(|b| b.count >= FEW);
     for (bins, color) in [(few, palette(0).alpha(0.3)), (many, palette(0))] {
         let finite = bins.iter().filter(|b| b.predicted.is_finite() && b.observed.is_finite());
