@@ -151,7 +151,7 @@ fn resolve_one(name: &str, base: &Path) -> Result<Vec<Source>, Problem> {
     let path = base.join(name);
     let is_glob = name.contains(['*', '?', '[']) && !path.exists();
     if !is_glob {
-        check_file(&path)?;
+        check_file(&path).map_err(|p| started_at(p, base))?;
         return Ok(vec![Source::File(path)]);
     }
     // The base is a folder, not a pattern.
@@ -172,13 +172,22 @@ fn resolve_one(name: &str, base: &Path) -> Result<Vec<Source>, Problem> {
         let problem = Problem::new(format!("no file matches `{}`", path.display()));
         return Err(match nearest_file(&path) {
             Some(near) => problem.help(format!("the nearest name there is `{near}`")),
-            None => problem.help("relative paths start at the recipe's folder"),
+            None => started_at(problem.help("check the path"), base),
         });
     }
     for file in &files {
         check_file(file)?;
     }
     Ok(files.into_iter().map(Source::File).collect())
+}
+
+/// Says what the path is relative to, where that is not the folder that the user is in.
+fn started_at(problem: Problem, base: &Path) -> Problem {
+    let plain = problem.help.as_deref() == Some("check the path") && !base.as_os_str().is_empty();
+    if !plain {
+        return problem;
+    }
+    problem.help(format!("check the path; relative paths start at the recipe's folder, `{}`", base.display()))
 }
 
 /// Whether `path` is a file that can be opened.
@@ -204,7 +213,7 @@ pub(crate) fn cannot_open(path: &Path, error: &io::Error) -> Problem {
             let problem = Problem::new("no such file").file(path);
             match nearest_file(path) {
                 Some(near) => problem.help(format!("did you mean `{near}`?")),
-                None => problem.help("check the path; relative paths start at the recipe's folder"),
+                None => problem.help("check the path"),
             }
         }
         io::ErrorKind::PermissionDenied => Problem::new("no permission to read this file")
@@ -240,7 +249,7 @@ pub(crate) fn nearest(wanted: &str, names: impl Iterator<Item = String>) -> Opti
     let lower = wanted.to_lowercase();
     names
         .map(|n| (strsim::damerau_levenshtein(&lower, &n.to_lowercase()), n))
-        .filter(|(distance, n)| *distance <= (wanted.len().max(n.len()) / 3).max(2))
+        .filter(|(distance, n)| *distance <= (wanted.len().max(n.len()) / 3).max(1))
         .min()
         .map(|(_, n)| n)
 }

@@ -187,8 +187,11 @@ fn share(share: f64, name: &str) -> Result<f64, Problems> {
 }
 
 fn empty(which: &str, n: usize) -> Problem {
-    Problem::new(format!("the {which} split would be empty: {n} rows can be used"))
-        .help("use more rows, or change the shares of `validation` and `test`")
+    Problem::new(format!(
+        "the {which} split would be empty: {n} {} can be used",
+        if n == 1 { "row" } else { "rows" }
+    ))
+    .help("use more rows, or change the shares of `validation` and `test`")
 }
 
 /// Splits as positions in the usable rows.

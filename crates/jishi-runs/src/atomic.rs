@@ -5,6 +5,8 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use jishi_recipe::Problem;
+
 use crate::error::RunError;
 use crate::fs::{Fs, FsFile, RealFs, parent, sibling};
 
@@ -57,7 +59,13 @@ impl<'a> AtomicFile<'a> {
     /// As [`write`].
     pub fn create(fs: &'a dyn Fs, path: &Path) -> Result<Self, RunError> {
         let temp = sibling(path, "tmp");
-        let file = fs.create(&temp).map_err(|e| RunError::io(path, e))?;
+        let file = fs.create(&temp).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Problem::new("the folder of this file does not exist")
+                .file(path)
+                .help("make the folder first, or choose another place")
+                .into(),
+            _ => RunError::io(path, e),
+        })?;
         Ok(Self { fs, path: path.to_path_buf(), temp, file: Some(BufWriter::with_capacity(1 << 16, file)) })
     }
 

@@ -97,7 +97,7 @@ impl RunError {
             Self::NoSpace { .. } => {
                 Some("free some space and try again; a run that had begun goes on with `--resume`")
             }
-            Self::NoPermission { .. } => Some("choose another file or folder, or ask its owner for access"),
+            Self::NoPermission { .. } => Some("ask its owner for access, or choose another file or folder"),
             Self::Locked { .. } => Some("wait until it ends, or train under another name"),
             Self::Bad(_) | Self::Io { .. } => None,
         }

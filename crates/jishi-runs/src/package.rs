@@ -216,10 +216,24 @@ pub fn find(root: &Path, spec: &str) -> Result<PathBuf, RunError> {
     if path.join(MANIFEST).is_file() {
         return Ok(path.to_path_buf());
     }
-    let run = crate::RunDir::open(root, spec)?;
+    of_run(&crate::RunDir::open(root, spec)?)
+}
+
+/// The package of a run.
+///
+/// # Errors
+/// A [`Problem`] where the run has none: it has not ended, or each of its folds has one.
+pub fn of_run(run: &crate::RunDir) -> Result<PathBuf, RunError> {
     let model = run.model();
     if folder::candidates(&model).is_ok_and(|places| !places.is_empty()) {
         return Ok(model);
+    }
+    let fold = run.file("folds").join("fold-1");
+    if fold.is_dir() {
+        return Err(Problem::new("a cross-validation has no model of its own: each of its folds has one")
+            .file(run.path())
+            .help(format!("name a fold, as in `{}`, or train without folds", fold.display()))
+            .into());
     }
     Err(Problem::new("the run has no model package: it has not ended")
         .file(run.path())

@@ -210,6 +210,23 @@ impl RunDir {
         atomic::write(&RealFs, &path, bytes)
     }
 
+    /// Removes the files that a killed process was writing. The run must be locked: nobody else writes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sweep(&self) -> Result<(), RunError> {
+        for dir in [self.path.clone(), self.file("plots")] {
+            for name in folder::names(&dir)? {
+                let temporary = matches!(crate::fs::sibling_parts(&name), Some((_, "tmp")));
+                if temporary && dir.join(&name).is_file() {
+                    let path = dir.join(name);
+                    fs::remove_file(&path).map_err(|e| RunError::io(path, e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the manifest.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ pub enum CliError {
     /// Something failed.
     #[error("{0}")]
     Failed(String),
+    /// Something failed, and stdout has the whole report of it.
+    #[error("{0}")]
+    Reported(String),
 }
 
 impl CliError {
@@ -28,7 +31,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bad(_) => 2,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Reported(_) => 1,
         }
     }
 
@@ -36,7 +39,7 @@ impl CliError {
     pub fn json(&self) -> serde_json::Value {
         match self {
             Self::Bad(problems) => serde_json::json!({ "error": "bad input", "problems": problems.0 }),
-            Self::Failed(message) => serde_json::json!({ "error": message }),
+            Self::Failed(message) | Self::Reported(message) => serde_json::json!({ "error": message }),
         }
     }
 
@@ -45,7 +48,7 @@ impl CliError {
         let mut err = std::io::stderr().lock();
         let problems: &[Problem] = match self {
             Self::Bad(problems) => &problems.0,
-            Self::Failed(message) => {
+            Self::Failed(message) | Self::Reported(message) => {
                 let _ = writeln!(err, "error: {message}");
                 return;
             }

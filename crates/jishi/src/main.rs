@@ -11,23 +11,43 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::{Cli, Command};
 use crate::error::CliError;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| usage(error));
     let json = cli.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.render();
-            if json {
+            if json && !matches!(error, CliError::Reported(_)) {
                 println!("{}", error.json());
             }
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Shows help, or what is wrong with the arguments, and ends the process.
+fn usage(mut error: clap::Error) -> ! {
+    let mut arguments = std::env::args();
+    let takes_recipe = arguments
+        .nth(1)
+        .is_some_and(|command| ["train", "check", "verify-resume"].contains(&command.as_str()));
+    let unknown =
+        error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::SuggestedArg).is_none();
+    if takes_recipe && unknown {
+        // `--epochs 3` is a natural guess.
+        let tip = "keys of the recipe are set with '--set KEY=VALUE', as in '--set train.epochs=3'";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    if error.use_stderr() && std::env::args().any(|a| a == "--json") {
+        println!("{}", serde_json::json!({ "error": "bad usage", "message": error.to_string() }));
+    }
+    error.exit()
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {

@@ -11,13 +11,22 @@ pub(crate) fn find_column(table: &Table, name: &str, key: &str) -> Result<usize,
 }
 
 fn unknown(table: &Table, name: &str, key: &str) -> Problem {
-    let problem = Problem::new(format!("`{key}` names column `{name}`, which the data does not have"));
-    match nearest(name, table.columns.iter().map(|c| c.name.clone())) {
-        Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => {
-            let names: Vec<String> = table.columns.iter().map(|c| format!("`{}`", c.name)).collect();
-            problem.help(format!("its columns: {}", crate::rows::listed(&names, 20)))
+    Problem::new(format!("`{key}` names column `{name}`, which the data does not have"))
+        .help(table.column_help(name))
+}
+
+impl Table {
+    /// What to do about a column name that the table does not have: the nearest name, or the first few.
+    #[must_use]
+    pub fn column_help(&self, name: &str) -> String {
+        if let Some(near) = nearest(name, self.columns.iter().map(|c| c.name.clone())) {
+            return format!("did you mean `{near}`?");
         }
+        let names: Vec<String> = self.columns.iter().map(|c| format!("`{}`", c.name)).collect();
+        // Names that are numbers are the first row of a file without a header.
+        let no_header = self.columns.iter().all(|c| c.name.parse::<f64>().is_ok());
+        let more = if no_header { "; is the header line missing?" } else { "" };
+        format!("its columns: {}{more}", crate::rows::listed(&names, 20))
     }
 }
 

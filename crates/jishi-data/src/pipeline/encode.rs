@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use arrow_array::Array;
-use jishi_recipe::{MissingCategory, MissingNumber, Problem, Problems};
+use jishi_recipe::{ColumnType, MissingCategory, MissingNumber, Problem, Problems};
 use rayon::prelude::*;
 
 use super::feature::{Encoding, Feature};
@@ -253,15 +253,45 @@ impl<'a> Encoder<'a> {
         }
         let mut unknown: Vec<_> = unknown.into_iter().collect();
         unknown.sort_by_key(|(_, (_, row, _))| *row);
-        for (key, (count, row, line)) in unknown.into_iter().take(20) {
+        let help = "split by `stratified`, so that every class is in training, or leave these rows out";
+        if unknown.len() > 3 {
+            problems.push(self.many_unknown(target.column, &unknown, help));
+            return Problems(problems).into_result();
+        }
+        for (key, (count, row, line)) in unknown {
             let class = key_text(self.table, target.column, key);
             let problem = Problem::new(format!(
                 "class `{class}` of target `{name}` is in {count} of these rows, first here, but in no training row"
             ))
-            .help("split by `stratified`, so that every class is in training, or leave these rows out");
+            .help(help);
             problems.push(at(row, line, problem));
         }
         Problems(problems).into_result()
+    }
+
+    /// One problem for many classes that training has not seen, by key: rows that hold it, the first of them, its line.
+    fn many_unknown(&self, column: usize, unknown: &[(u64, (usize, u32, u64))], help: &str) -> Problem {
+        let info = &self.table.columns[column];
+        let named = |&(key, (_, _, line)): &(u64, (usize, u32, u64))| {
+            format!("`{}` (line {line})", key_text(self.table, column, key))
+        };
+        let names: Vec<String> = unknown.iter().map(named).collect();
+        let problem = Problem::new(format!(
+            "{} classes of target `{}` are in no training row: {}",
+            unknown.len(),
+            info.name,
+            crate::rows::listed(&names, 5)
+        ));
+        let problem = match unknown.first() {
+            Some((_, (_, row, _))) => problem.file(&self.table.files[self.table.file_of(*row as usize)]),
+            None => problem,
+        };
+        match info.kind {
+            ColumnType::Number => {
+                problem.help(format!("to predict a number, set `task = \"regression\"`; for classes, {help}"))
+            }
+            _ => problem.help(help),
+        }
     }
 
     /// Targets in the order that was asked for. `order[i]` is where the i-th row of the table goes.
@@ -500,7 +530,6 @@ fn reason(feature: &Feature, change: Change) -> String {
 }
 
 fn type_name(kind: jishi_recipe::ColumnType) -> &'static str {
-    use jishi_recipe::ColumnType;
     match kind {
         ColumnType::Number => "a number",
         ColumnType::Category => "a category",

@@ -319,12 +319,13 @@ impl Pipeline {
         }
         if !extra.is_empty() && !ignore_extra {
             let listed: Vec<String> = extra.iter().map(|name| format!("`{name}`")).collect();
-            let (noun, verb) = if extra.len() == 1 { ("column", "was") } else { ("columns", "were") };
+            let (noun, verb, them) =
+                if extra.len() == 1 { ("column", "was", "it") } else { ("columns", "were", "them") };
             let problem = Problem::new(format!(
                 "{noun} {} {verb} not in the training data",
                 crate::rows::listed(&listed, 20)
             ));
-            problems.push(problem.help("remove them, or say that extra columns are to be ignored"));
+            problems.push(problem.help(format!("remove {them}, or pass `--ignore-extra`")));
         }
         Problems(problems).into_result()
     }

@@ -334,10 +334,9 @@ impl<'a> Assembler<'a> {
         let rows = self.ledger.entries.iter().map(|e| e.rows).sum::<u64>();
         if rows > 0 {
             let of = self.ledger.rows_read;
-            let what = if rows == 1 { "row can't" } else { "rows can't" };
             let shown = if problems.len() as u64 >= rows { "" } else { "; the first are above" };
             problems.push(
-                Problem::new(format!("{rows} of {of} {what} be read{shown}"))
+                Problem::new(format!("{rows} of {of} rows can't be read{shown}"))
                     .help("correct them, or set `bad_rows = \"drop\"` in `[data]` to leave them out and have them listed in the ledger"),
             );
         }
@@ -355,15 +354,19 @@ impl<'a> Assembler<'a> {
             return Err(Problems(bad).into());
         }
         if self.rows == 0 {
-            let names = self.files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
             let problem = match self.ledger.rows_read {
                 0 if self.header.is_empty() => {
-                    Problem::new(format!("{names}: found no data")).help("expected one JSON object a line")
+                    Problem::new("found no data").help("expected one JSON object a line")
                 }
-                0 => Problem::new(format!("{names}: found a header, but no rows"))
-                    .help("the first row follows the header line"),
-                n => Problem::new(format!("{names}: none of the {n} rows can be read"))
+                0 => {
+                    Problem::new("found a header, but no rows").help("the first row follows the header line")
+                }
+                n => Problem::new(format!("none of the {n} rows can be read"))
                     .help("see them with `bad_rows = \"error\"`"),
+            };
+            let problem = match self.files.first() {
+                Some(file) => problem.file(file),
+                None => problem,
             };
             return Err(problem.into());
         }

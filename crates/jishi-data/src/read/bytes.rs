@@ -204,12 +204,19 @@ impl Blocks {
     }
 }
 
-/// Takes away a UTF-8 byte order mark. Refuses UTF-16.
+/// Takes away a UTF-8 byte order mark. Refuses UTF-16, and files that hold no text at all.
 fn strip_mark(bytes: &mut Vec<u8>) -> Result<(), Stop> {
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes[..] {
         return Err(Problem::new("expected UTF-8, found UTF-16")
             .line(1)
             .help("convert it: `iconv -f UTF-16 -t UTF-8 FILE > NEW`")
+            .into());
+    }
+    // A picture, a spreadsheet, a program: text has no zero byte.
+    if bytes.iter().take(1024).any(|b| *b == 0) {
+        return Err(Problem::new("expected a text file, found binary data")
+            .line(1)
+            .help("save the table as CSV (UTF-8) or Parquet, with the ending that says which")
             .into());
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {

@@ -7,12 +7,12 @@ use burn::tensor::Device;
 use jishi_data::LedgerSummary;
 use jishi_models::TableModel;
 use jishi_recipe::{Problem, Problems, Recipe};
-use jishi_tasks::{SplitName, Task};
+use jishi_tasks::{SplitName, TableTask, Task};
 use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::job::prepare::Source;
-use crate::trainer::Trainer;
+use crate::trainer::{Plan, Trainer};
 
 /// Steps that are timed, after as many to warm up.
 const TIMED_STEPS: usize = 20;
@@ -54,6 +54,7 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
     let source = Source::read(recipe, base)?;
     let mut splits = source.splits(recipe)?;
     let runs = splits.len();
+    source.try_folds(recipe, &splits, device)?;
     let prepared = source.prepare(recipe, splits.swap_remove(0), device)?;
     let task = &prepared.task;
     let model = TableModel::init(&recipe.model, task.model_shape(), recipe.train.seed, device)?;
@@ -70,7 +71,7 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
     }
     let step = started.elapsed().as_secs_f64() / timed.max(1) as f64;
     let started = Instant::now();
-    let validations = plan.total_steps / recipe.train.validate_every.unwrap_or(plan.steps_per_epoch).max(1);
+    let validations = validations(recipe, &plan);
     let validation = if task.rows(SplitName::Validation) > 0 {
         trainer.validate()?;
         started.elapsed().as_secs_f64()
@@ -78,23 +79,8 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
         0.0
     };
 
-    // A checkpoint holds weights, optimiser state, average and best weights; one more is written before the
-    // oldest goes. A log line takes about 120 bytes.
-    let checkpoint: u64 = trainer.save()?.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    let weights = 4 * parameters as u64;
-    let lines = (plan.total_steps / recipe.train.log_every.max(1) + validations) as u64;
-    let disk = (runs as u64)
-        * (checkpoint * (recipe.train.checkpoint.keep as u64 + 1) + weights + 240 * lines + (1 << 20));
-    let free_disk = jishi_runs::fs::free_space(root);
-    if let Some(free) = free_disk.filter(|free| *free < disk) {
-        let words = jishi_runs::error::bytes_words;
-        let problem =
-            Problem::new(format!("the run will take {} of disk; {} are free", words(disk), words(free)));
-        return Err(Problems::from(
-            problem.file(root).help("free some space, or choose another folder with `--out`"),
-        )
-        .into());
-    }
+    let disk = runs as u64 * disk(recipe, &mut trainer)?;
+    let free_disk = enough_disk(root, disk)?;
     let rows = prepared.splits.named().map(|(name, rows)| (name.to_owned(), rows.len())).to_vec();
     Ok(CheckReport {
         rows,
@@ -111,4 +97,34 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
         free_disk,
         seconds: runs as f64 * (step * plan.total_steps as f64 + validation * validations as f64),
     })
+}
+
+/// Estimated bytes on disk of one run: checkpoints, package, log, pictures.
+pub(crate) fn disk(recipe: &Recipe, trainer: &mut Trainer<'_, TableTask>) -> Result<u64, TrainError> {
+    let plan = trainer.plan();
+    // A checkpoint holds weights, optimiser state, average and best weights; one more is written before the
+    // oldest goes. A log line takes about 120 bytes.
+    let checkpoint: u64 = trainer.save()?.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let weights = 4 * trainer.parameters() as u64;
+    let lines = plan.total_steps / recipe.train.log_every.max(1) + validations(recipe, &plan);
+    Ok(checkpoint * (recipe.train.checkpoint.keep as u64 + 1) + weights + 240 * lines as u64 + (1 << 20))
+}
+
+fn validations(recipe: &Recipe, plan: &Plan) -> usize {
+    plan.total_steps / recipe.train.validate_every.unwrap_or(plan.steps_per_epoch).max(1)
+}
+
+/// Refuses a disk with fewer free bytes than `needed`. Gives the free bytes, where the system tells.
+pub(crate) fn enough_disk(root: &Path, needed: u64) -> Result<Option<u64>, TrainError> {
+    let free_disk = jishi_runs::fs::free_space(root);
+    if let Some(free) = free_disk.filter(|free| *free < needed) {
+        let words = jishi_runs::error::bytes_words;
+        let problem =
+            Problem::new(format!("the run will take {} of disk; {} are free", words(needed), words(free)));
+        return Err(Problems::from(
+            problem.file(root).help("free some space, or choose another folder with `--out`"),
+        )
+        .into());
+    }
+    Ok(free_disk)
 }

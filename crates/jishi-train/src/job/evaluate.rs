@@ -55,7 +55,8 @@ pub fn on_file(
 /// # Errors
 /// Data that has changed since the run; a split without rows.
 pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<EvaluationReport, TrainError> {
-    let predictor = Predictor::load(&run.model(), device)?;
+    let model = jishi_runs::package::of_run(run)?;
+    let predictor = Predictor::load(&model, device)?;
     let manifest = run.manifest()?;
     let source = Source::from_files(&predictor.recipe, &sources(&manifest)?)?;
     if fingerprints(&source)? != manifest.data {
@@ -74,7 +75,7 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
         SplitName::Test => &splits.test,
     };
     let summary = source.ledger.summary();
-    evaluate(&predictor, &run.model(), &source.table, rows, summary, split.name(), split.name().to_owned())
+    evaluate(&predictor, &model, &source.table, rows, summary, split.name(), split.name().to_owned())
 }
 
 fn sources(manifest: &RunManifest) -> Result<Vec<jishi_data::Source>, TrainError> {

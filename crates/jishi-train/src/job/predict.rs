@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use jishi_data::encoded::Encoded;
 use jishi_data::pipeline::Pipeline;
 use jishi_data::write::Values;
-use jishi_data::{Ledger, Source, Table};
+use jishi_data::{DataError, Ledger, Source, Table};
 use jishi_models::{NamedTensor, TableModel, import_weights};
 use jishi_recipe::{Problem, Recipe};
 use jishi_runs::Package;
@@ -42,7 +42,8 @@ impl Predictor {
 
     pub(crate) fn new(package: Package, dir: &Path, device: &Device) -> Result<Self, TrainError> {
         let damaged = |what: &str, e: &dyn std::fmt::Display| {
-            let problem = Problem::new(format!("the package's {what} is damaged: {e}"));
+            let why = e.to_string().replace('\n', "; ");
+            let problem = Problem::new(format!("the package is damaged in its {what}: {why}"));
             TrainError::Bad(
                 problem.file(dir.join("model.json")).help("train or fetch the model again").into(),
             )
@@ -69,7 +70,7 @@ impl Predictor {
                 trainable: true,
             })
             .collect();
-        let model = import_weights(model, &tensors)?;
+        let model = import_weights(model, &tensors).map_err(|e| damaged("weights", &e))?;
         Ok(Self { package, recipe, pipeline, head, model })
     }
 
@@ -81,7 +82,7 @@ impl Predictor {
         let mut options = self.pipeline.read_options(with_target);
         options.memory_limit = self.recipe.data.memory_limit;
         let path = source.path();
-        let table = jishi_data::read(&[source], &options)?;
+        let table = jishi_data::read(&[source], &options).map_err(|e| own_words(e.into()))?;
         self.pipeline.check_columns(&table.header, ignore_extra).map_err(|mut problems| {
             problems.0.iter_mut().for_each(|p| p.file = Some(path.clone()));
             problems
@@ -147,6 +148,18 @@ impl Predictor {
         let all: Vec<u32> = (0..table.rows as u32).collect();
         Ok(self.predict(&self.encode(&table, &all, false)?)?.0)
     }
+}
+
+/// A recipe's settings are no way out here: there is a package, and no recipe to edit.
+fn own_words(mut error: TrainError) -> TrainError {
+    if let TrainError::Data(DataError::Bad(problems)) = &mut error {
+        for problem in &mut problems.0 {
+            if problem.help.as_ref().is_some_and(|h| h.contains("`bad_rows")) {
+                problem.help = Some("correct them, or take them out of the file".into());
+            }
+        }
+    }
+    error
 }
 
 /// Class weights of a head as scalars of its package.

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use jishi_data::json::row_object;
 use jishi_data::pipeline::{Pipeline, usable_rows};
 use jishi_data::split::{self, Splits};
-use jishi_data::{Ledger, ReadOptions, Table};
+use jishi_data::{DataError, Ledger, ReadOptions, Table};
 use jishi_recipe::{Model, NumberEmbedding, Recipe};
 use jishi_tasks::TableTask;
 use serde_json::{Map, Value};
@@ -62,7 +62,7 @@ impl Source {
         options.cache_dir = Some(scratch.clone());
         let table = jishi_data::read(sources, &options)?;
         let mut ledger = table.ledger.clone();
-        let usable = usable_rows(&table, data, recipe.task, &mut ledger)?;
+        let usable = located(&table, usable_rows(&table, data, recipe.task, &mut ledger))?;
         Ok(Self { table, usable, ledger, scratch })
     }
 
@@ -73,8 +73,8 @@ impl Source {
     pub fn splits(&self, recipe: &Recipe) -> Result<Vec<Splits>, TrainError> {
         let (split, target) = (&recipe.data.split, &recipe.data.target);
         Ok(match split.folds {
-            Some(_) => split::folds(&self.table, split, target, &self.usable)?,
-            None => vec![split::split(&self.table, split, target, &self.usable)?],
+            Some(_) => located(&self.table, split::folds(&self.table, split, target, &self.usable))?,
+            None => vec![located(&self.table, split::split(&self.table, split, target, &self.usable))?],
         })
     }
 
@@ -84,7 +84,8 @@ impl Source {
     /// Data that the recipe's task can't be trained on.
     pub fn prepare(&self, recipe: &Recipe, splits: Splits, device: &Device) -> Result<Prepared, TrainError> {
         let bins = bins(&recipe.model);
-        let pipeline = Pipeline::fit(&self.table, &splits.train, &recipe.data, recipe.task, bins)?;
+        let pipeline = Pipeline::fit(&self.table, &splits.train, &recipe.data, recipe.task, bins);
+        let pipeline = located(&self.table, pipeline)?;
         let mut ledger = self.ledger.clone();
         splits.record(&self.table, &mut ledger);
         let [train, validation, test] = splits.named().map(|(name, rows)| {
@@ -98,11 +99,35 @@ impl Source {
 }
 
 impl Source {
+    /// Prepares every fold and throws it away, so that a problem of the last shows before the first trains.
+    ///
+    /// # Errors
+    /// As [`Source::prepare`].
+    pub fn try_folds(&self, recipe: &Recipe, folds: &[Splits], device: &Device) -> Result<(), TrainError> {
+        // One alone is prepared next anyway.
+        for fold in folds.iter().filter(|_| folds.len() > 1) {
+            self.prepare(recipe, fold.clone(), device)?;
+        }
+        Ok(())
+    }
+
     fn golden(&self, pipeline: &Pipeline, splits: &Splits) -> Vec<Map<String, Value>> {
         let columns: Vec<&str> = pipeline.features().iter().map(|f| f.column.as_str()).collect();
         let rows = if splits.test.is_empty() { &splits.train } else { &splits.test };
         rows.iter().take(GOLDEN_ROWS).map(|row| row_object(&self.table, *row as usize, &columns)).collect()
     }
+}
+
+/// Problems of the data as a whole name its file, where there is one alone.
+fn located<T>(table: &Table, result: Result<T, DataError>) -> Result<T, DataError> {
+    result.map_err(|mut error| {
+        if let (DataError::Bad(problems), [file]) = (&mut error, table.files.as_slice()) {
+            for problem in problems.0.iter_mut().filter(|p| p.file.is_none()) {
+                problem.file = Some(file.clone());
+            }
+        }
+        error
+    })
 }
 
 /// Bins of the piecewise-linear encoding, where the model wants one.

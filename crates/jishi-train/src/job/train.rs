@@ -13,6 +13,7 @@ use jishi_runs::run::{OnExisting, RunDir};
 use jishi_runs::{EventWriter, MetricLog};
 
 use crate::error::TrainError;
+use crate::job::check;
 use crate::job::finish::{self, Finished};
 use crate::job::prepare::{Prepared, Source};
 use crate::job::report::{TrainReport, over_folds};
@@ -50,8 +51,7 @@ pub fn train(job: &TrainJob<'_>, observer: &mut dyn Observer) -> Result<TrainRep
         let prepared = source.prepare(recipe, splits, job.device)?;
         // The table is as large as the prepared data, and no longer needed.
         drop(source);
-        let run = open_run(job, &data, job.root, &recipe.name)?;
-        return train_one(job, &prepared, &data, run, started, observer);
+        return train_one(job, &prepared, &data, (job.root, &recipe.name), started, observer);
     }
     cross_validate(job, &source, splits, &data, started, observer)
 }
@@ -65,6 +65,7 @@ fn cross_validate(
     observer: &mut dyn Observer,
 ) -> Result<TrainReport, TrainError> {
     let recipe = &job.parsed.recipe;
+    source.try_folds(recipe, &splits, job.device)?;
     let run = open_run(job, data, job.root, &recipe.name)?;
     let mut manifest = begin(job, &run, data);
     run.write_manifest(&manifest)?;
@@ -80,8 +81,7 @@ fn cross_validate(
         }
         observer.say(&format!("fold {} of {count}", i + 1));
         let prepared = source.prepare(recipe, splits, job.device)?;
-        let fold = open_run(job, data, &folder, &name)?;
-        let report = train_one(job, &prepared, data, fold, Instant::now(), observer)?;
+        let report = train_one(job, &prepared, data, (&folder, &name), Instant::now(), observer)?;
         let interrupted = report.status == "interrupted";
         folds.push(report);
         if interrupted {
@@ -126,7 +126,7 @@ fn train_one(
     job: &TrainJob<'_>,
     prepared: &Prepared,
     data: &[Fingerprint],
-    run: RunDir,
+    (root, name): (&Path, &str),
     started: Instant,
     observer: &mut dyn Observer,
 ) -> Result<TrainReport, TrainError> {
@@ -134,6 +134,10 @@ fn train_one(
     let task = &prepared.task;
     let model = TableModel::init(&recipe.model, task.model_shape(), recipe.train.seed, job.device)?;
     let mut trainer = Trainer::new(task, &recipe.train, model);
+    if !job.resume {
+        check::enough_disk(root, check::disk(recipe, &mut trainer)?)?;
+    }
+    let run = open_run(job, data, root, name)?;
 
     let mut manifest = begin(job, &run, data);
     manifest.parameters = trainer.parameters() as u64;
@@ -235,6 +239,7 @@ fn open_run(job: &TrainJob<'_>, data: &[Fingerprint], root: &Path, name: &str) -
     };
     let mut run = RunDir::open(root, &path.to_string_lossy())?;
     run.lock()?;
+    run.sweep()?;
     let manifest = run.manifest()?;
     let mut problems = differences(&manifest.recipe, &recipe_json(&job.parsed.recipe), run.path());
     if manifest.data != data {

@@ -87,9 +87,8 @@ pub fn inspect(source: &str, target: Option<&str>) -> Result<Inspection, CliErro
     let options = ReadOptions { cache_dir: Some(scratch.path().to_owned()), ..ReadOptions::default() };
     let table = jishi_data::read(&sources, &options)?;
     if let Some(target) = target.filter(|t| table.column_index(t).is_none()) {
-        let names: Vec<String> = table.header.clone();
         let problem = Problem::new(format!("there is no column `{target}`")).file(source);
-        return Err(CliError::bad(problem.help(format!("the columns are {}", names.join(", ")))));
+        return Err(CliError::bad(problem.help(table.column_help(target))));
     }
     Ok(jishi_data::inspect::inspect(&table, target))
 }

@@ -1,7 +1,6 @@
 //! `jishi evaluate`.
 
-use std::path::{Path, PathBuf};
-
+use jishi_runs::package;
 use jishi_runs::run::RunDir;
 use jishi_runs::table::{Align, text_table, thousands};
 use jishi_tasks::SplitName;
@@ -16,7 +15,7 @@ use crate::progress::short;
 pub fn run(args: &EvaluateArgs, json: bool) -> Result<(), CliError> {
     let device = train::device(DeviceName::Auto)?;
     let report = match &args.data {
-        Some(file) => on_file(&package(&args.root, &args.run)?, file, args.ignore_extra, &device)?,
+        Some(file) => on_file(&package::find(&args.root, &args.run)?, file, args.ignore_extra, &device)?,
         None => {
             let split = match args.split {
                 HeldOut::Validation => SplitName::Validation,
@@ -31,15 +30,6 @@ pub fn run(args: &EvaluateArgs, json: bool) -> Result<(), CliError> {
         print!("{}", text(&report));
     }
     Ok(())
-}
-
-/// The package of a run, or the package itself.
-pub fn package(root: &Path, run: &str) -> Result<PathBuf, CliError> {
-    let path = Path::new(run);
-    if path.join("model.json").is_file() {
-        return Ok(path.to_owned());
-    }
-    Ok(RunDir::open(root, run)?.model())
 }
 
 fn text(report: &EvaluationReport) -> String {

@@ -37,6 +37,14 @@ pub fn load(args: &RecipeArgs) -> Result<Loaded, CliError> {
     }
     let path = Path::new(&args.recipe);
     if path.is_file() {
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        if ["csv", "tsv", "jsonl", "parquet", "gz", "zst"].contains(&ending) {
+            let problem = Problem::new("expected a recipe, found a data file").file(path);
+            return Err(CliError::bad(problem.help(format!(
+                "make a recipe for it: `jishi recipe new --data {} --target COLUMN --output my.toml`",
+                path.display()
+            ))));
+        }
         let text = std::fs::read_to_string(path).map_err(|e| {
             CliError::bad(Problem::new(format!("expected a recipe in UTF-8: {e}")).file(path))
         })?;

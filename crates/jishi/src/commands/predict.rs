@@ -2,10 +2,11 @@
 
 use jishi_data::Source;
 use jishi_data::write::{OutputFormat, to_bytes};
+use jishi_runs::package;
 use jishi_train::job::predict::{Predictor, columns};
 
 use crate::cli::{DeviceName, PredictArgs};
-use crate::commands::{evaluate, train};
+use crate::commands::train;
 use crate::error::CliError;
 
 /// Runs the command.
@@ -16,7 +17,7 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
         None => OutputFormat::Csv,
     };
     let device = train::device(DeviceName::Auto)?;
-    let predictor = Predictor::load(&evaluate::package(&args.root, &args.run)?, &device)?;
+    let predictor = Predictor::load(&package::find(&args.root, &args.run)?, &device)?;
     let table = predictor.read(Source::File(args.input.clone()), false, args.ignore_extra)?;
     // Every row gets its prediction: one that the policies of training drop is an error here.
     let (rows, ledger) = predictor.usable(&table, false)?;

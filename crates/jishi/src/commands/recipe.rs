@@ -34,6 +34,9 @@ pub fn run(command: RecipeCommand, json: bool) -> Result<(), CliError> {
         }
         RecipeCommand::New { data, target, output } => new(&data, &target, output.as_deref(), json)?,
         RecipeCommand::Schema => println!("{:#}", jishi_recipe::schema()),
+        RecipeCommand::Reference if json => {
+            println!("{}", serde_json::json!({ "reference": jishi_recipe::reference_markdown() }));
+        }
         RecipeCommand::Reference => print!("{}", jishi_recipe::reference_markdown()),
     }
     Ok(())

@@ -36,6 +36,6 @@ pub fn run(args: &VerifyArgs, json: bool) -> Result<(), CliError> {
     if report.ok {
         Ok(())
     } else {
-        Err(CliError::Failed("a resumed or accumulated run is not the same".into()))
+        Err(CliError::Reported("a resumed or accumulated run is not the same".into()))
     }
 }
