@@ -1,0 +1,11 @@
+//! Tests of the command line: the binary itself, called as a user calls it.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod bad_input;
+mod builtin;
+mod docs;
+mod help;
+mod kill;
+mod place;
+mod workflow;
