@@ -298,7 +298,7 @@ fn words(value: &serde_json::Value) -> String {
             let inner = |v: &Value| if v.is_object() { format!("({})", words(v)) } else { words(v) };
             set.map(|(key, v)| format!("{key} {}", inner(v))).collect::<Vec<_>>().join(", ")
         }
-        Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(" × "),
+        Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(" / "),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
@@ -352,6 +352,6 @@ mod tests {
         let value = serde_json::json!({
             "family": "mlp", "hidden": [64, 32], "clip": null, "columns": {}, "numbers": { "bins": 8 }, "residual": false,
         });
-        assert_eq!(words(&value), "family mlp, hidden 64 × 32, numbers (bins 8), residual false");
+        assert_eq!(words(&value), "family mlp, hidden 64 / 32, numbers (bins 8), residual false");
     }
 }
