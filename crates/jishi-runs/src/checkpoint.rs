@@ -294,7 +294,7 @@ mod tests {
             }),
             ("missing", |p| fs::remove_file(p.join("state.json")).unwrap()),
             ("missing", |p| fs::remove_file(p.join("manifest.json")).unwrap()),
-            ("JSON", |p| crate::atomic::write_real(&p.join("manifest.json"), b"{\"format\":").unwrap()),
+            ("damaged", |p| crate::atomic::write_real(&p.join("manifest.json"), b"{\"format\":").unwrap()),
         ];
         for (word, damage) in damage {
             let dir = tempfile::tempdir().unwrap();

@@ -268,7 +268,7 @@ const RESTORE: &str = "restore the folder from a copy, or train again";
 /// A [`Problem`].
 pub fn parse_json<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, RunError> {
     serde_json::from_slice(bytes).map_err(|e| {
-        Problem::new(format!("the file is damaged: {e}"))
+        Problem::new(format!("the JSON is damaged: {e}"))
             .help(RESTORE)
             .file(path)
             .line(e.line() as u64)

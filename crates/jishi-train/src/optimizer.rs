@@ -33,6 +33,9 @@ impl Parameter {
     }
 }
 
+/// A tensor of an optimiser's state: name, shape, values.
+pub type StateTensor = (String, Vec<usize>, Vec<f32>);
+
 /// State tensors of one parameter. Empty where the optimiser does not use them.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Slot {
@@ -136,9 +139,9 @@ impl Optimizer {
         }
     }
 
-    /// The state as named tensors `(name, shape, values)`, and the number of updates done.
+    /// The number of updates done, and the state as named tensors.
     #[must_use]
-    pub fn export(&self) -> (u64, Vec<(String, Vec<usize>, Vec<f32>)>) {
+    pub fn export(&self) -> (u64, Vec<StateTensor>) {
         let mut out = Vec::new();
         for (p, s) in self.parameters.iter().zip(&self.slots) {
             for (name, data) in SLOT_NAMES.iter().zip([&s.first, &s.second, &s.third]) {
