@@ -410,6 +410,7 @@ fn no_permission() {
     mode(&place, "secret.csv", 0o000);
     fs::create_dir(place.path("closed")).unwrap();
     mode(&place, "closed", 0o555);
+    mode(&place, "runs/houses/run.lock", 0o444);
     let before = place.files();
     let mut words = String::new();
     for line in [
