@@ -105,6 +105,7 @@ fn evaluate(
     metrics.extend(loss.map(|l| ("loss".to_owned(), l)));
     let recipe = &predictor.recipe;
     let intervals = head.intervals(&predictions, &encoded, recipe.evaluate.bootstrap, recipe.train.seed);
+    let ledger = LedgerSummary { used: rows.len() as u64, ..ledger };
     Ok(EvaluationReport {
         model: model.to_owned(),
         data,

@@ -53,7 +53,7 @@ pub fn finish(
     report: &mut TrainReport,
     started: Instant,
 ) -> Result<(), TrainError> {
-    let Finished { run, recipe, prepared, model, device } = finished;
+    let Finished { run, recipe, prepared, device, .. } = finished;
     let mut shown = None;
     for split in [SplitName::Validation, SplitName::Test] {
         if prepared.task.rows(split) == 0 {
@@ -85,7 +85,6 @@ pub fn finish(
     run.write("README.md", card.to_markdown().as_bytes())?;
     write_report(run, report)?;
     run.write_manifest(manifest)?;
-    let _ = model;
     Ok(())
 }
 
