@@ -89,10 +89,36 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
     }
 }
 
+/// The metric that is shown first of the task that a manifest names; none of a task that is not known.
+#[must_use]
+pub fn primary_metric(task: &str) -> Option<&'static str> {
+    let name: TaskName = serde_json::from_value(task.into()).ok()?;
+    Some(self::task(name).primary_metric)
+}
+
 impl TaskInfo {
     /// Which values of a metric are better; losses are lower.
     #[must_use]
     pub fn direction(&self, metric: &str) -> Direction {
         self.metrics.iter().find(|m| m.name == metric).map_or(Direction::Lower, |m| m.direction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_know_the_same_metrics() {
+        for info in TASKS {
+            let mut here: Vec<&str> = info.metrics.iter().map(|m| m.name).collect();
+            let mut recipe = jishi_recipe::metrics(info.name).to_vec();
+            here.sort_unstable();
+            recipe.sort_unstable();
+            assert_eq!(here, recipe);
+            assert!(here.contains(&info.primary_metric));
+        }
+        assert_eq!(primary_metric("regression"), Some("rmse"));
+        assert_eq!(primary_metric("astrology"), None);
     }
 }

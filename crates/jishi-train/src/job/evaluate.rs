@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::error::TrainError;
 use crate::job::predict::Predictor;
 use crate::job::prepare::Source;
-use crate::job::report::{Intervals, Metrics};
+use crate::job::report::{Intervals, Metrics, measure};
 use crate::job::train::fingerprints;
 
 /// What an evaluation gives.
@@ -100,11 +100,7 @@ fn evaluate(
     }
     let encoded = predictor.encode(table, rows, true)?;
     let (predictions, loss) = predictor.predict(&encoded)?;
-    let head = predictor.head();
-    let mut metrics = head.metrics(&predictions, &encoded);
-    metrics.extend(loss.map(|l| ("loss".to_owned(), l)));
-    let recipe = &predictor.recipe;
-    let intervals = head.intervals(&predictions, &encoded, recipe.evaluate.bootstrap, recipe.train.seed);
+    let (metrics, intervals) = measure(&predictor.recipe, predictor.head(), &predictions, loss, &encoded);
     let ledger = LedgerSummary { used: rows.len() as u64, ..ledger };
     Ok(EvaluationReport {
         model: model.to_owned(),

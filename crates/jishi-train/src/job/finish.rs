@@ -14,13 +14,14 @@ use jishi_runs::plots::{self, Curves, FoldMetric, Scene};
 use jishi_runs::run::RunDir;
 use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
 use jishi_runs::{RealFs, RunError};
+use jishi_tasks::registry::primary_metric;
 use jishi_tasks::{Predictions, SplitName, Task};
 
 use crate::error::TrainError;
 use crate::job::pictures;
 use crate::job::predict::{Predictor, class_weight_scalars, outputs};
 use crate::job::prepare::Prepared;
-use crate::job::report::TrainReport;
+use crate::job::report::{TrainReport, measure};
 
 /// File of a run that holds its report.
 pub const REPORT: &str = "evaluation.json";
@@ -97,11 +98,9 @@ fn evaluate(
     let head = prepared.task.head();
     let rows = prepared.task.split(split);
     let (predictions, loss) = head.predict(model, rows)?;
-    let mut metrics = head.metrics(&predictions, rows);
-    metrics.extend(loss.map(|l| ("loss".to_owned(), l)));
+    let (metrics, intervals) = measure(recipe, head, &predictions, loss, rows);
     report.metrics.insert(split.name().into(), metrics);
-    if recipe.evaluate.bootstrap > 0 {
-        let intervals = head.intervals(&predictions, rows, recipe.evaluate.bootstrap, recipe.train.seed);
+    if !intervals.is_empty() {
         report.intervals.insert(split.name().into(), intervals);
     }
     Ok(predictions)
@@ -314,7 +313,7 @@ pub fn write_folds(run: &RunDir, manifest: &mut RunManifest, report: &TrainRepor
     manifest.steps = report.folds.iter().map(|f| f.steps as u64).sum();
     manifest.epochs = report.epochs;
     manifest.wall_seconds = report.seconds;
-    let primary = if report.task == "regression" { "rmse" } else { "accuracy" };
+    let primary = primary_metric(&report.task).unwrap_or("loss");
     let values: Vec<f64> =
         report.folds.iter().filter_map(|f| f.metrics.get("test")?.get(primary).copied()).collect();
     let name = format!("test {primary}");

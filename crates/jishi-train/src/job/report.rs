@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jishi_data::Encoded;
+use jishi_recipe::Recipe;
+use jishi_tasks::{Predictions, TableHead};
 use serde::{Deserialize, Serialize};
 
 /// Metrics by name.
@@ -49,6 +52,21 @@ pub struct TrainReport {
     pub seconds: f64,
     /// Peak memory of the process in bytes, where the system tells.
     pub peak_memory: Option<u64>,
+}
+
+/// Metrics of predictions with the mean loss, and their intervals: the one way to measure a split or a file.
+#[must_use]
+pub fn measure(
+    recipe: &Recipe,
+    head: &TableHead,
+    predictions: &Predictions,
+    loss: Option<f64>,
+    rows: &Encoded,
+) -> (Metrics, Intervals) {
+    let mut metrics = head.metrics(predictions, rows);
+    metrics.extend(loss.map(|l| ("loss".to_owned(), l)));
+    let intervals = head.intervals(predictions, rows, recipe.evaluate.bootstrap, recipe.train.seed);
+    (metrics, intervals)
 }
 
 /// Mean and standard deviation (n − 1) of every metric over folds.

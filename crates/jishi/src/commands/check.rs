@@ -15,7 +15,7 @@ pub fn run(args: &CheckArgs, json: bool) -> Result<(), CliError> {
     let device = train::device(DeviceName::Auto)?;
     let report = check(&loaded.parsed.recipe, &loaded.base, &args.out, &device)?;
     if json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))?);
+        super::print_json(&report)?;
     } else {
         print!("{}", text(&report));
     }

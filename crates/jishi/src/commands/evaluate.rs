@@ -25,7 +25,7 @@ pub fn run(args: &EvaluateArgs, json: bool) -> Result<(), CliError> {
         }
     };
     if json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))?);
+        super::print_json(&report)?;
     } else {
         print!("{}", text(&report));
     }

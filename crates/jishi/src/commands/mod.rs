@@ -66,6 +66,12 @@ pub fn keep_existing(path: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Prints a report as the one JSON document of a command.
+pub fn print_json(report: &impl serde::Serialize) -> Result<(), CliError> {
+    println!("{}", serde_json::to_string(report).map_err(|e| CliError::Failed(e.to_string()))?);
+    Ok(())
+}
+
 /// Writes to stdout. A reader that has seen enough, as `head`, is no failure.
 pub fn to_stdout(bytes: &[u8]) -> Result<(), CliError> {
     match std::io::stdout().lock().write_all(bytes) {

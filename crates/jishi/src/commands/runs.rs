@@ -7,6 +7,8 @@ use jishi_runs::run::{RunDir, list};
 use jishi_runs::table::{Align, text_table, thousands};
 use jishi_runs::{RunManifest, Status};
 
+use jishi_tasks::registry::primary_metric;
+
 use crate::cli::RunsCommand;
 use crate::error::CliError;
 use crate::progress::{duration, short};
@@ -24,10 +26,7 @@ pub fn run(command: Option<RunsCommand>, root: &Path, json: bool) -> Result<(), 
             }
             let comparison = compare(&found);
             if json {
-                println!(
-                    "{}",
-                    serde_json::to_string(&comparison).map_err(|e| CliError::Failed(e.to_string()))?
-                );
+                super::print_json(&comparison)?;
             } else {
                 print!("{}", comparison.to_text());
             }
@@ -103,16 +102,19 @@ fn status(manifest: &RunManifest, in_use: bool) -> &'static str {
 }
 
 fn headline(manifest: &RunManifest) -> String {
-    let first = if manifest.task == "regression" { "rmse" } else { "accuracy" };
-    let metric = manifest.metrics.get("test").and_then(|m| m.get(first));
-    metric.map_or(String::new(), |m| format!("{first} {}", short(m.value)))
+    let shown = || {
+        let first = primary_metric(&manifest.task)?;
+        let metric = manifest.metrics.get("test")?.get(first)?;
+        Some(format!("{first} {}", short(metric.value)))
+    };
+    shown().unwrap_or_default()
 }
 
 fn show(root: &Path, spec: &str, json: bool) -> Result<(), CliError> {
     let run = RunDir::open(root, spec)?;
     let manifest = run.manifest()?;
     if json {
-        println!("{}", serde_json::to_string(&manifest).map_err(|e| CliError::Failed(e.to_string()))?);
+        super::print_json(&manifest)?;
         return Ok(());
     }
     let mut rows = vec![

@@ -37,7 +37,7 @@ pub fn run(args: &TrainArgs, json: bool) -> Result<(), CliError> {
     };
     let report = train(&job, &mut Progress::new(args.watch, &STOP))?;
     if json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))?);
+        super::print_json(&report)?;
     } else {
         print!("{}", summary(&report));
     }

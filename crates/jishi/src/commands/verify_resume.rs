@@ -12,7 +12,7 @@ pub fn run(args: &VerifyArgs, json: bool) -> Result<(), CliError> {
     let device = train::device(DeviceName::Auto)?;
     let report = verify(&loaded.parsed.recipe, &loaded.base, args.steps, &device)?;
     if json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))?);
+        super::print_json(&report)?;
     } else {
         for stop in &report.interruptions {
             match &stop.first_difference {
