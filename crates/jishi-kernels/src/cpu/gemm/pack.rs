@@ -1,0 +1,227 @@
+//! What a product reads its factors from.
+
+use half::bf16;
+
+#[cfg(target_arch = "x86_64")]
+use super::wide;
+use crate::memory::{Number, as_words, with_scratch_f32};
+use crate::multiversion;
+use crate::simd::Level;
+
+/// A number that is read as `f32`.
+pub trait Value: Number {
+    /// Whether it is a bfloat16; else it is an `f32`.
+    const IS_BF16: bool;
+
+    /// Its value.
+    fn widen(self) -> f32;
+}
+
+impl Value for f32 {
+    const IS_BF16: bool = false;
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl Value for bf16 {
+    const IS_BF16: bool = true;
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// One factor of a product as lanes: the rows of A, or the columns of B. A lane has `k` values.
+pub trait Source: Sync {
+    /// Writes values `from..from + height` of lanes `lane..lane + lanes` to `out[height][width]`, lanes beside each other,
+    /// and zeros for lanes up to `width`.
+    #[allow(clippy::too_many_arguments)]
+    fn pack(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [f32],
+    );
+
+    /// The same as pairs of bfloat16, `out[height / 2][width]`: the even value in the lower half of a word.
+    #[allow(clippy::too_many_arguments)]
+    fn pack_pairs(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [u32],
+    ) {
+        with_scratch_f32(width * height, |values| {
+            self.pack(level, lane, lanes, width, from, height, values);
+            pair(level, values, width, height, out);
+        });
+    }
+}
+
+/// A matrix in memory: value `i` of lane `l` is `data[l · lane_stride + i · step]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Strided<'a, T = f32> {
+    data: &'a [T],
+    lane_stride: usize,
+    step: usize,
+}
+
+impl<'a, T: Value> Strided<'a, T> {
+    /// Rows of a row-major matrix as lanes: A as it is, or B transposed.
+    #[must_use]
+    pub fn rows(data: &'a [T], stride: usize) -> Self {
+        Self { data, lane_stride: stride, step: 1 }
+    }
+
+    /// Columns of a row-major matrix as lanes: B as it is, or A transposed.
+    #[must_use]
+    pub fn columns(data: &'a [T], stride: usize) -> Self {
+        Self { data, lane_stride: 1, step: stride }
+    }
+}
+
+impl<T: Value> Strided<'_, T> {
+    fn from(&self, lane: usize, from: usize) -> &[T] {
+        &self.data[lane * self.lane_stride + from * self.step..]
+    }
+}
+
+impl<T: Value> Source for Strided<'_, T> {
+    fn pack(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [f32],
+    ) {
+        let data = self.from(lane, from);
+        #[cfg(target_arch = "x86_64")]
+        if self.step == 1 && level >= Level::Avx512 {
+            let part = wide::Part { data, lane_stride: self.lane_stride, step: 1, lanes, width, height };
+            // SAFETY: the level has these instructions.
+            unsafe { wide::turn_f32(&part, as_words(out)) };
+            return;
+        }
+        if self.step == 1 {
+            transpose(level, data, self.lane_stride, lanes, width, height, out);
+        } else {
+            copy(level, data, self.step, lanes, width, height, out);
+        }
+    }
+
+    fn pack_pairs(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [u32],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if level >= Level::Avx512Bf16 && (self.step == 1 || self.lane_stride == 1) {
+            let (data, lane_stride, step) = (self.from(lane, from), self.lane_stride, self.step);
+            let part = wide::Part { data, lane_stride, step, lanes, width, height };
+            // SAFETY: the level has these instructions.
+            unsafe {
+                if step == 1 {
+                    wide::turn_pairs(&part, out);
+                } else {
+                    wide::copy_pairs(&part, out);
+                }
+            }
+            return;
+        }
+        with_scratch_f32(width * height, |values| {
+            self.pack(level, lane, lanes, width, from, height, values);
+            pair(level, values, width, height, out);
+        });
+    }
+}
+
+multiversion! {
+    /// Lanes are contiguous over each other: rows of `out` are copied.
+    fn copy<T: Value>(data: &[T], step: usize, lanes: usize, width: usize, height: usize, out: &mut [f32]) {
+        if lanes == width {
+            for (i, out) in out.chunks_exact_mut(width).take(height).enumerate() {
+                for (o, v) in out.iter_mut().zip(&data[i * step..][..width]) {
+                    *o = v.widen();
+                }
+            }
+        } else {
+            for (i, out) in out.chunks_exact_mut(width).take(height).enumerate() {
+                for (o, v) in out[..lanes].iter_mut().zip(&data[i * step..][..lanes]) {
+                    *o = v.widen();
+                }
+                out[lanes..].fill(0.0);
+            }
+        }
+    }
+
+    /// Lanes are contiguous in themselves: blocks of 16 values are turned.
+    fn transpose<T: Value>(data: &[T], stride: usize, lanes: usize, width: usize, height: usize, out: &mut [f32]) {
+        const STEP: usize = 16;
+        let whole = height / STEP * STEP;
+        for start in (0..whole).step_by(STEP) {
+            let out = &mut out[start * width..][..STEP * width];
+            for lane in 0..lanes {
+                let values: &[T; STEP] =
+                    data[lane * stride + start..][..STEP].try_into().expect("a slice of this length");
+                for (i, v) in values.iter().enumerate() {
+                    out[i * width + lane] = v.widen();
+                }
+            }
+        }
+        for lane in 0..lanes {
+            for i in whole..height {
+                out[i * width + lane] = data[lane * stride + i].widen();
+            }
+        }
+        if lanes < width {
+            for out in out.chunks_exact_mut(width).take(height) {
+                out[lanes..].fill(0.0);
+            }
+        }
+    }
+
+    /// Rows of `values[height][width]` in pairs, as bfloat16: word `[pair][lane]` holds the even row below the odd one.
+    pub(super) fn pair(values: &[f32], width: usize, height: usize, out: &mut [u32]) {
+        for (i, out) in out.chunks_exact_mut(width).take(height.div_ceil(2)).enumerate() {
+            let even = &values[2 * i * width..][..width];
+            if 2 * i + 1 < height {
+                let odd = &values[(2 * i + 1) * width..][..width];
+                for ((o, e), d) in out.iter_mut().zip(even).zip(odd) {
+                    *o = round_bits(*e) | round_bits(*d) << 16;
+                }
+            } else {
+                for (o, e) in out.iter_mut().zip(even) {
+                    *o = round_bits(*e);
+                }
+            }
+        }
+    }
+}
+
+/// The upper half of an `f32`, rounded to nearest even; NaN stays NaN.
+#[inline(always)]
+pub(super) fn round_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if x.is_nan() { bits >> 16 | 0x40 } else { rounded }
+}
