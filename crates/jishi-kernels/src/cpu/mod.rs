@@ -7,6 +7,7 @@ pub mod conv;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod gemm;
+pub mod linear;
 pub mod matvec;
 pub mod norm;
 pub mod optimizer;

@@ -16,6 +16,7 @@ mod wide;
 
 use half::bf16;
 
+pub(crate) use pack::round_bits;
 pub use pack::{Source, Strided, Value};
 use tile::Tile;
 
@@ -288,7 +289,7 @@ pub fn round_to_bf16(level: Level, x: &[f32]) -> Vec<bf16> {
 multiversion! {
     fn round_slice(x: &[f32], out: &mut [bf16]) {
         for (x, o) in x.iter().zip(out) {
-            *o = bf16::from_bits(pack::round_bits(*x) as u16);
+            *o = bf16::from_bits(round_bits(*x) as u16);
         }
     }
 }

@@ -220,7 +220,7 @@ multiversion! {
 
 /// The upper half of an `f32`, rounded to nearest even; NaN stays NaN.
 #[inline(always)]
-pub(super) fn round_bits(x: f32) -> u32 {
+pub fn round_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     if x.is_nan() { bits >> 16 | 0x40 } else { rounded }

@@ -1,0 +1,434 @@
+//! Dense layers: `activation(x · weight + bias) + residual`, and the feed-forward pair of a Transformer.
+//!
+//! In bfloat16 what the backward pass needs is kept in bfloat16 too: it is rounded in any case when the
+//! product reads it.
+
+use half::bf16;
+
+use super::activation::{Activation, for_each_activation};
+use super::gemm::{Precision, Sink, Source, Store, Strided, Value, gemm, round_to_bf16};
+use crate::memory::buffer;
+use crate::multiversion;
+use crate::simd::Level;
+use crate::threads::{SharedMut, parallel};
+
+/// A matrix that is kept for the backward pass.
+#[derive(Debug, Clone)]
+pub enum Kept {
+    /// As it is.
+    F32(Vec<f32>),
+    /// Rounded.
+    Bf16(Vec<bf16>),
+}
+
+/// A borrowed matrix, row-major.
+#[derive(Debug, Clone, Copy)]
+pub enum Matrix<'a> {
+    /// As it is.
+    F32(&'a [f32]),
+    /// Rounded.
+    Bf16(&'a [bf16]),
+}
+
+impl Kept {
+    /// Borrows it.
+    #[must_use]
+    pub fn matrix(&self) -> Matrix<'_> {
+        match self {
+            Self::F32(x) => Matrix::F32(x),
+            Self::Bf16(x) => Matrix::Bf16(x),
+        }
+    }
+
+    /// A rounded copy.
+    #[must_use]
+    pub fn rounded(level: Level, x: &[f32]) -> Self {
+        Self::Bf16(round_to_bf16(level, x))
+    }
+}
+
+/// What a linear layer computes besides the product.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+    /// Applied to the product and bias.
+    pub activation: Activation,
+    /// `[rows, out]`, added last.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// Finishes tiles of a linear layer in place. Sums of slices gather in `y`.
+struct Finish<'a> {
+    y: SharedMut<'a, f32>,
+    /// The values before the activation.
+    z: Option<KeptMut<'a>>,
+    epilogue: Epilogue<'a>,
+    columns: usize,
+}
+
+enum KeptMut<'a> {
+    F32(SharedMut<'a, f32>),
+    Bf16(SharedMut<'a, bf16>),
+}
+
+impl Sink for Finish<'_> {
+    #[inline(always)]
+    unsafe fn take<const FMA: bool>(
+        &self,
+        row: usize,
+        column: usize,
+        values: &[f32],
+        first: bool,
+        last: bool,
+    ) {
+        let (at, n) = (row * self.columns + column, values.len());
+        // SAFETY: places are disjoint by this function's contract.
+        let y = unsafe { self.y.slice(at, n) };
+        if first {
+            y.copy_from_slice(values);
+        } else {
+            for (y, v) in y.iter_mut().zip(values) {
+                *y += v;
+            }
+        }
+        if !last {
+            return;
+        }
+        if let Some(bias) = self.epilogue.bias {
+            for (y, b) in y.iter_mut().zip(&bias[column..column + n]) {
+                *y += b;
+            }
+        }
+        match &self.z {
+            // SAFETY: as above.
+            Some(KeptMut::F32(z)) => unsafe { z.slice(at, n) }.copy_from_slice(y),
+            Some(KeptMut::Bf16(z)) => {
+                // SAFETY: as above.
+                for (z, y) in unsafe { z.slice(at, n) }.iter_mut().zip(&*y) {
+                    *z = bf16::from_bits(super::gemm::round_bits(*y) as u16);
+                }
+            }
+            None => {}
+        }
+        let activation = self.epilogue.activation;
+        for_each_activation!(activation, |a| for y in y.iter_mut() {
+            *y = a.value::<FMA>(*y);
+        });
+        if let Some(residual) = self.epilogue.residual {
+            for (y, r) in y.iter_mut().zip(&residual[at..at + n]) {
+                *y += r;
+            }
+        }
+    }
+}
+
+/// `y = activation(x · weight + bias) + residual`.
+///
+/// # Shapes
+/// - `x`: `[rows, in]`, `weight`: `[in, out]`
+/// - output: `[rows, out]`, and, where asked for, the values before the activation
+#[must_use]
+pub fn forward(
+    level: Level,
+    precision: Precision,
+    [rows, inputs, outputs]: [usize; 3],
+    x: Matrix<'_>,
+    weight: &[f32],
+    epilogue: Epilogue<'_>,
+    keep: bool,
+) -> (Vec<f32>, Option<Kept>) {
+    let mut y = buffer(rows * outputs);
+    let mut z = keep.then(|| match precision {
+        Precision::F32 => Kept::F32(buffer(rows * outputs)),
+        Precision::Bf16 => Kept::Bf16(buffer(rows * outputs)),
+    });
+    let sink = Finish {
+        y: SharedMut::new(&mut y),
+        z: z.as_mut().map(|z| match z {
+            Kept::F32(z) => KeptMut::F32(SharedMut::new(z)),
+            Kept::Bf16(z) => KeptMut::Bf16(SharedMut::new(z)),
+        }),
+        epilogue,
+        columns: outputs,
+    };
+    let weight = Strided::columns(weight, outputs);
+    let shape = [rows, outputs, inputs];
+    match x {
+        Matrix::F32(x) => gemm(level, precision, shape, &Strided::rows(x, inputs), &weight, &sink),
+        Matrix::Bf16(x) => gemm(level, precision, shape, &Strided::rows(x, inputs), &weight, &sink),
+    }
+    drop(sink);
+    (y, z)
+}
+
+/// Gradients of a linear layer without activation; each only where it is asked for.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    /// `[rows, in]`
+    pub x: Option<Vec<f32>>,
+    /// `[in, out]`
+    pub weight: Option<Vec<f32>>,
+    /// `[out]`
+    pub bias: Option<Vec<f32>>,
+}
+
+/// Which gradients are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Of the input.
+    pub x: bool,
+    /// Of the weight.
+    pub weight: bool,
+    /// Of the bias.
+    pub bias: bool,
+}
+
+/// Gradients from `dz`, that of the product and bias.
+#[must_use]
+pub fn backward(
+    level: Level,
+    precision: Precision,
+    [rows, inputs, outputs]: [usize; 3],
+    x: Matrix<'_>,
+    weight: &[f32],
+    dz: &[f32],
+    wanted: Wanted,
+) -> Gradients {
+    Gradients {
+        x: wanted.x.then(|| {
+            let mut dx = buffer(rows * inputs);
+            let (a, b) = (Strided::rows(dz, outputs), Strided::rows(weight, outputs));
+            gemm(level, precision, [rows, inputs, outputs], &a, &b, &Store::new(&mut dx, inputs));
+            dx
+        }),
+        weight: wanted.weight.then(|| match x {
+            Matrix::F32(x) => {
+                weight_gradient(level, precision, [rows, inputs, outputs], &Strided::columns(x, inputs), dz)
+            }
+            Matrix::Bf16(x) => {
+                weight_gradient(level, precision, [rows, inputs, outputs], &Strided::columns(x, inputs), dz)
+            }
+        }),
+        bias: wanted.bias.then(|| column_sums(level, dz, outputs)),
+    }
+}
+
+/// `xᵀ · dz`, where the lanes of `x` are its columns.
+fn weight_gradient(
+    level: Level,
+    precision: Precision,
+    [rows, inputs, outputs]: [usize; 3],
+    x: &impl Source,
+    dz: &[f32],
+) -> Vec<f32> {
+    let mut dw = buffer(inputs * outputs);
+    let b = Strided::columns(dz, outputs);
+    gemm(level, precision, [inputs, outputs, rows], x, &b, &Store::new(&mut dw, outputs));
+    dw
+}
+
+/// `dz = dy · activation'(z)`.
+#[must_use]
+pub fn activation_gradient(level: Level, activation: Activation, z: Matrix<'_>, dy: &[f32]) -> Vec<f32> {
+    match z {
+        Matrix::F32(z) => super::activation::backward(level, activation, z, dy),
+        Matrix::Bf16(z) => {
+            let mut dz = buffer(dy.len());
+            let chunk = 1 << 14;
+            crate::threads::parallel_chunks(&mut dz, chunk, |task, dz| {
+                let at = task * chunk;
+                slopes_bf16(level, activation, &z[at..][..dz.len()], &dy[at..][..dz.len()], dz);
+            });
+            dz
+        }
+    }
+}
+
+multiversion! {
+    fn slopes_bf16(activation: Activation, z: &[bf16], dy: &[f32], dz: &mut [f32]) {
+        for_each_activation!(activation, |a| for ((z, dy), dz) in z.iter().zip(dy).zip(dz) {
+            *dz = a.slope::<FMA>(z.widen()) * dy;
+        });
+    }
+
+    fn add_rows(rows: &[f32], sums: &mut [f32]) {
+        for row in rows.chunks_exact(sums.len().max(1)) {
+            for (s, v) in sums.iter_mut().zip(row) {
+                *s += v;
+            }
+        }
+    }
+
+    fn activate_pack(activation: Activation, values: &mut [f32]) {
+        for_each_activation!(activation, |a| for v in values.iter_mut() {
+            *v = a.value::<FMA>(*v);
+        });
+    }
+}
+
+/// Sums of the columns of a matrix `[rows, columns]`, 128 rows at a time, then of those sums.
+#[must_use]
+pub fn column_sums(level: Level, x: &[f32], columns: usize) -> Vec<f32> {
+    const ROWS: usize = 128;
+    if columns == 0 {
+        return Vec::new();
+    }
+    let rows = x.len() / columns;
+    let tasks = rows.div_ceil(ROWS);
+    let mut partial = vec![0.0f32; tasks.max(1) * columns];
+    let sums = SharedMut::new(&mut partial);
+    let sum = |task: usize| {
+        // SAFETY: every task has its own sums.
+        let sums = unsafe { sums.slice(task * columns, columns) };
+        add_rows(level, &x[task * ROWS * columns..((task + 1) * ROWS * columns).min(x.len())], sums);
+    };
+    // A small sum costs less than waking anybody for it.
+    if x.len() < 1 << 15 {
+        (0..tasks).for_each(sum);
+    } else {
+        parallel(tasks, sum);
+    }
+    let mut total = partial[..columns].to_vec();
+    for part in partial.chunks_exact(columns).skip(1) {
+        total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+    }
+    total
+}
+
+/// Lanes of a matrix with an activation applied while they are packed.
+struct Activated<'a, T> {
+    matrix: Strided<'a, T>,
+    activation: Activation,
+}
+
+impl<T: Value> Source for Activated<'_, T> {
+    fn pack(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [f32],
+    ) {
+        self.matrix.pack(level, lane, lanes, width, from, height, out);
+        // Every activation here maps the zeros of the padding to zero.
+        activate_pack(level, self.activation, &mut out[..width * height]);
+    }
+}
+
+/// Multiplies the gradient of the hidden values with the activation's slope as tiles come.
+struct Slopes<'a> {
+    dz: SharedMut<'a, f32>,
+    z: Matrix<'a>,
+    activation: Activation,
+    columns: usize,
+}
+
+impl Sink for Slopes<'_> {
+    #[inline(always)]
+    unsafe fn take<const FMA: bool>(
+        &self,
+        row: usize,
+        column: usize,
+        values: &[f32],
+        first: bool,
+        last: bool,
+    ) {
+        let (at, n) = (row * self.columns + column, values.len());
+        // SAFETY: places are disjoint by this function's contract.
+        let dz = unsafe { self.dz.slice(at, n) };
+        if first {
+            dz.copy_from_slice(values);
+        } else {
+            for (d, v) in dz.iter_mut().zip(values) {
+                *d += v;
+            }
+        }
+        if !last {
+            return;
+        }
+        let activation = self.activation;
+        match self.z {
+            Matrix::F32(z) => {
+                let z = &z[at..at + n];
+                for_each_activation!(activation, |a| for (d, z) in dz.iter_mut().zip(z) {
+                    *d *= a.slope::<FMA>(*z);
+                });
+            }
+            Matrix::Bf16(z) => {
+                let z = &z[at..at + n];
+                for_each_activation!(activation, |a| for (d, z) in dz.iter_mut().zip(z) {
+                    *d *= a.slope::<FMA>(z.widen());
+                });
+            }
+        }
+    }
+}
+
+/// Sizes of a feed-forward pair.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedForwardShape {
+    /// Rows of the input.
+    pub rows: usize,
+    /// Width of the input and the output.
+    pub width: usize,
+    /// Width in between.
+    pub hidden: usize,
+}
+
+/// Gradients of a feed-forward pair.
+#[derive(Debug)]
+pub struct FeedForwardGradients {
+    /// Of the first layer; `x` is that of the pair's input.
+    pub first: Gradients,
+    /// Of the second layer, without `x`.
+    pub second: Gradients,
+}
+
+/// Backward pass of `activation(x · w1 + b1) · w2 + b2` from the kept input and the kept values before the
+/// activation. The hidden values are computed again while they are packed.
+#[allow(clippy::too_many_arguments)]
+#[must_use]
+pub fn feed_forward_backward(
+    level: Level,
+    precision: Precision,
+    shape: FeedForwardShape,
+    activation: Activation,
+    x: Matrix<'_>,
+    z: Matrix<'_>,
+    w1: &[f32],
+    w2: &[f32],
+    dy: &[f32],
+    wants_x: bool,
+) -> FeedForwardGradients {
+    let FeedForwardShape { rows, width, hidden } = shape;
+    let mut dz = buffer(rows * hidden);
+    let sink = Slopes { dz: SharedMut::new(&mut dz), z, activation, columns: hidden };
+    gemm(
+        level,
+        precision,
+        [rows, hidden, width],
+        &Strided::rows(dy, width),
+        &Strided::rows(w2, width),
+        &sink,
+    );
+    drop(sink);
+    let turned = [rows, hidden, width];
+    let dw2 = match z {
+        Matrix::F32(z) => {
+            let source = Activated { matrix: Strided::columns(z, hidden), activation };
+            weight_gradient(level, precision, turned, &source, dy)
+        }
+        Matrix::Bf16(z) => {
+            let source = Activated { matrix: Strided::columns(z, hidden), activation };
+            weight_gradient(level, precision, turned, &source, dy)
+        }
+    };
+    let second = Gradients { x: None, weight: Some(dw2), bias: Some(column_sums(level, dy, width)) };
+    let wanted = Wanted { x: wants_x, weight: true, bias: true };
+    let first = backward(level, precision, [rows, width, hidden], x, w1, &dz, wanted);
+    FeedForwardGradients { first, second }
+}
