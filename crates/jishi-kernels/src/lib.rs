@@ -8,6 +8,7 @@ pub mod math;
 pub mod memory;
 #[cfg(feature = "ops")]
 pub mod ops;
+pub mod profile;
 pub mod simd;
 pub mod threads;
 

@@ -30,6 +30,78 @@ pub enum Matrix<'a> {
     Bf16(&'a [bf16]),
 }
 
+impl<'a> Matrix<'a> {
+    /// Its rows as lanes of a product.
+    #[must_use]
+    pub fn rows(self, stride: usize) -> Lanes<'a> {
+        match self {
+            Self::F32(x) => Lanes::F32(Strided::rows(x, stride)),
+            Self::Bf16(x) => Lanes::Bf16(Strided::rows(x, stride)),
+        }
+    }
+
+    /// Its columns as lanes of a product.
+    #[must_use]
+    pub fn columns(self, stride: usize) -> Lanes<'a> {
+        match self {
+            Self::F32(x) => Lanes::F32(Strided::columns(x, stride)),
+            Self::Bf16(x) => Lanes::Bf16(Strided::columns(x, stride)),
+        }
+    }
+
+    /// A part of its values.
+    #[must_use]
+    pub fn part(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::F32(x) => Self::F32(&x[range]),
+            Self::Bf16(x) => Self::Bf16(&x[range]),
+        }
+    }
+}
+
+/// Rows or columns of a [`Matrix`].
+#[derive(Debug, Clone, Copy)]
+pub enum Lanes<'a> {
+    /// Of `f32`.
+    F32(Strided<'a, f32>),
+    /// Of bfloat16.
+    Bf16(Strided<'a, bf16>),
+}
+
+impl Source for Lanes<'_> {
+    fn pack(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [f32],
+    ) {
+        match self {
+            Self::F32(x) => x.pack(level, lane, lanes, width, from, height, out),
+            Self::Bf16(x) => x.pack(level, lane, lanes, width, from, height, out),
+        }
+    }
+
+    fn pack_pairs(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [u32],
+    ) {
+        match self {
+            Self::F32(x) => x.pack_pairs(level, lane, lanes, width, from, height, out),
+            Self::Bf16(x) => x.pack_pairs(level, lane, lanes, width, from, height, out),
+        }
+    }
+}
+
 impl Kept {
     /// Borrows it.
     #[must_use]
@@ -152,12 +224,8 @@ pub fn forward(
         epilogue,
         columns: outputs,
     };
-    let weight = Strided::columns(weight, outputs);
     let shape = [rows, outputs, inputs];
-    match x {
-        Matrix::F32(x) => gemm(level, precision, shape, &Strided::rows(x, inputs), &weight, &sink),
-        Matrix::Bf16(x) => gemm(level, precision, shape, &Strided::rows(x, inputs), &weight, &sink),
-    }
+    gemm(level, precision, shape, &x.rows(inputs), &Strided::columns(weight, outputs), &sink);
     drop(sink);
     (y, z)
 }
@@ -202,14 +270,9 @@ pub fn backward(
             gemm(level, precision, [rows, inputs, outputs], &a, &b, &Store::new(&mut dx, inputs));
             dx
         }),
-        weight: wanted.weight.then(|| match x {
-            Matrix::F32(x) => {
-                weight_gradient(level, precision, [rows, inputs, outputs], &Strided::columns(x, inputs), dz)
-            }
-            Matrix::Bf16(x) => {
-                weight_gradient(level, precision, [rows, inputs, outputs], &Strided::columns(x, inputs), dz)
-            }
-        }),
+        weight: wanted
+            .weight
+            .then(|| weight_gradient(level, precision, [rows, inputs, outputs], &x.columns(inputs), dz)),
         bias: wanted.bias.then(|| column_sums(level, dz, outputs)),
     }
 }
@@ -297,12 +360,12 @@ pub fn column_sums(level: Level, x: &[f32], columns: usize) -> Vec<f32> {
 }
 
 /// Lanes of a matrix with an activation applied while they are packed.
-struct Activated<'a, T> {
-    matrix: Strided<'a, T>,
+struct Activated<'a> {
+    matrix: Lanes<'a>,
     activation: Activation,
 }
 
-impl<T: Value> Source for Activated<'_, T> {
+impl Source for Activated<'_> {
     fn pack(
         &self,
         level: Level,
@@ -416,17 +479,8 @@ pub fn feed_forward_backward(
         &sink,
     );
     drop(sink);
-    let turned = [rows, hidden, width];
-    let dw2 = match z {
-        Matrix::F32(z) => {
-            let source = Activated { matrix: Strided::columns(z, hidden), activation };
-            weight_gradient(level, precision, turned, &source, dy)
-        }
-        Matrix::Bf16(z) => {
-            let source = Activated { matrix: Strided::columns(z, hidden), activation };
-            weight_gradient(level, precision, turned, &source, dy)
-        }
-    };
+    let source = Activated { matrix: z.columns(hidden), activation };
+    let dw2 = weight_gradient(level, precision, [rows, hidden, width], &source, dy);
     let second = Gradients { x: None, weight: Some(dw2), bias: Some(column_sums(level, dy, width)) };
     let wanted = Wanted { x: wants_x, weight: true, bias: true };
     let first = backward(level, precision, [rows, width, hidden], x, w1, &dz, wanted);

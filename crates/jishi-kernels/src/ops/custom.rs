@@ -14,8 +14,13 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 
+use crate::profile;
+
 /// What an operation keeps for its backward pass, and that pass.
 pub(crate) trait Differentiable: Clone + Debug + Send + 'static {
+    /// Names of the forward and the backward pass in profiles.
+    const NAMES: [&'static str; 2];
+
     /// Gradients of the inputs, each where it is `wanted`, from that of the output.
     fn backward(self, gradient: FlexTensor, wanted: &[bool]) -> Vec<Option<FlexTensor>>;
 }
@@ -42,6 +47,7 @@ pub(crate) fn apply<const D: usize, O: Differentiable>(
     inputs: Vec<DispatchTensor>,
     forward: impl FnOnce(Vec<FlexTensor>, bool) -> (FlexTensor, Option<O>),
 ) -> Tensor<D> {
+    let forward = |inputs: Vec<FlexTensor>, keep: bool| profile::time(O::NAMES[0], || forward(inputs, keep));
     match inputs.len() {
         1 => record::<D, 1, O>(inputs, forward),
         2 => record::<D, 2, O>(inputs, forward),
@@ -63,7 +69,7 @@ impl<O: Differentiable, const N: usize> Backward<Flex, N> for Step<O> {
     fn backward(self, ops: Ops<O, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node);
         let wanted: Vec<bool> = ops.parents.iter().map(Option::is_some).collect();
-        let found = ops.state.backward(gradient, &wanted);
+        let found = profile::time(O::NAMES[1], || ops.state.backward(gradient, &wanted));
         for (parent, gradient) in ops.parents.into_iter().zip(found) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 gradients.register::<Flex>(parent.id, gradient);
@@ -162,7 +168,6 @@ pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 ///
 /// # Panics
 /// Where an index is negative or above `u32::MAX`: the message names it.
-#[allow(dead_code, reason = "embedding and cross-entropy use it")]
 pub(crate) fn indices<const D: usize>(tensor: Tensor<D, Int>) -> Vec<u32> {
     let data = tensor.into_data();
     let convert = |i: i64| u32::try_from(i).unwrap_or_else(|_| panic!("index {i} is out of range"));

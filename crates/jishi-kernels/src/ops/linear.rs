@@ -119,6 +119,8 @@ struct LinearStep {
 }
 
 impl Differentiable for LinearStep {
+    const NAMES: [&'static str; 2] = ["linear", "linear backward"];
+
     fn backward(self, gradient: FlexTensor, wanted: &[bool]) -> Vec<Option<FlexTensor>> {
         let level = Level::best();
         let dy = Values::new(gradient);
@@ -202,6 +204,8 @@ struct FeedForwardStep {
 }
 
 impl Differentiable for FeedForwardStep {
+    const NAMES: [&'static str; 2] = ["feed-forward", "feed-forward backward"];
+
     fn backward(self, gradient: FlexTensor, wanted: &[bool]) -> Vec<Option<FlexTensor>> {
         let [width, hidden] = matrix_dims(&self.w1);
         let dy = Values::new(gradient);

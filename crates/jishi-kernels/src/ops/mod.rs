@@ -3,15 +3,21 @@
 //! On the CPU backend an operation runs a kernel of [`crate::cpu`] and records one step on Burn's tape; on every
 //! other backend it is its `composed` twin of Burn's own operations, which is also what tests compare it with.
 
+mod attention;
+mod cross_entropy;
 mod custom;
 mod linear;
 mod norm;
 
+pub use attention::{Attention, attention, self_attention};
+pub use cross_entropy::{cross_entropy, linear_cross_entropy};
 pub use linear::{Linear, feed_forward, linear};
 pub use norm::{layer_norm, rms_norm};
 
 /// The operations composed of Burn's own: for every backend, and to compare with.
 pub mod composed {
+    pub use super::attention::composed::{attention, self_attention};
+    pub use super::cross_entropy::composed::{cross_entropy, linear_cross_entropy};
     pub use super::linear::composed::{activate, feed_forward, linear};
     pub use super::norm::composed::{layer_norm, rms_norm};
 }

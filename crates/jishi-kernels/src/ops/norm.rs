@@ -54,6 +54,8 @@ struct Norm {
 }
 
 impl Differentiable for Norm {
+    const NAMES: [&'static str; 2] = ["norm", "norm backward"];
+
     fn backward(self, gradient: FlexTensor, _: &[bool]) -> Vec<Option<FlexTensor>> {
         let Self { x, weight, statistics, centred } = self;
         let dy = Values::new(gradient);

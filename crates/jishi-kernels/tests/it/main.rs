@@ -1,5 +1,7 @@
 //! Every fused operation against its composed twin, values and gradients.
 
+mod attention;
+mod cross_entropy;
 mod linear;
 mod norm;
 

@@ -210,21 +210,31 @@ multiversion! {
     }
 }
 
+/// What [`pack_columns`] wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed<'a> {
+    /// Panel after panel.
+    pub words: &'a [u32],
+    /// Values a lane.
+    pub height: usize,
+}
+
 /// `A · B` on the calling thread, for small products inside of a task: `out[row · stride + column]` is set or,
-/// with `add`, added to. `b` is packed by [`pack_columns`].
+/// with `add`, added to. `b` is packed by [`pack_columns`] with at least `k` values a lane, of which the first are used.
 #[allow(clippy::too_many_arguments)]
 pub fn gemm_packed(
     level: Level,
     precision: Precision,
     [m, n, k]: [usize; 3],
     a: &impl Source,
-    b: &[u32],
+    b: Packed<'_>,
     out: &mut [f32],
     stride: usize,
     add: bool,
 ) {
     let tile = Tile::of(level, precision);
-    let words = tile.words(k) * tile.columns;
+    assert!(k <= b.height, "fewer values were packed than are multiplied");
+    let (words, panel_words) = (tile.words(k) * tile.columns, tile.words(b.height) * tile.columns);
     let sink = if add { Store::adding(out, stride) } else { Store::new(out, stride) };
     let (tiles, tile_words) = (m.div_ceil(tile.rows), tile.words(k) * tile.rows);
     with_scratch(tiles * tile_words, |packed| {
@@ -239,7 +249,7 @@ pub fn gemm_packed(
                 let row = i * tile.rows;
                 let rows = tile.rows.min(m - row);
                 let place = Place { row, rows, column, width, first: true, last: true };
-                multiply(level, &tile, a, &b[panel * words..][..words], &place, &sink);
+                multiply(level, &tile, a, &b.words[panel * panel_words..][..words], &place, &sink);
             }
         }
     });
@@ -375,6 +385,7 @@ mod tests {
                 for precision in [Precision::F32, Precision::Bf16] {
                     let mut packed = vec![0; packed_words(level, precision, n, k)];
                     pack_columns(level, precision, n, k, &Strided::columns(&b, n), &mut packed);
+                    let packed = Packed { words: &packed, height: k };
                     let stride = n + 3;
                     let mut c = vec![1.0; m * stride];
                     gemm_packed(
