@@ -7,6 +7,7 @@
 pub mod context;
 pub mod error;
 pub mod ft_transformer;
+pub mod gpt2;
 pub mod init;
 pub mod layers;
 pub mod linear;
@@ -18,6 +19,7 @@ pub mod weights;
 
 pub use context::Context;
 pub use error::ModelError;
+pub use gpt2::{Gpt2, Gpt2Config};
 pub use registry::{FAMILIES, Family};
 pub use rng::Rng;
 pub use table::{TableInput, TableModel, TableShape, uses_one_hot};

@@ -257,12 +257,40 @@ pub struct VerifyArgs {
 /// Arguments of `jishi bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Workloads: `mlp`, `csv`. Default: those that need no file.
+    /// Workloads: `gpt-s`, `gpt-m`, `mlp`, `gemm`, `csv`. Default: those that need no file.
     pub names: Vec<String>,
+    /// Number type of products. Default: all that a workload has, one after another.
+    #[arg(long, value_name = "TYPE")]
+    pub precision: Option<BenchPrecision>,
+    /// Print the time by operation too.
+    #[arg(long)]
+    pub profile: bool,
     /// The file that `csv` reads and prepares.
     #[arg(long, value_name = "PATH")]
     pub csv: Option<PathBuf>,
     /// The file's numeric target column.
     #[arg(long, default_value = "y")]
     pub target: String,
+}
+
+/// Number types of workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BenchPrecision {
+    /// 32-bit floating point.
+    F32,
+    /// bfloat16 factors, 32-bit sums.
+    Bf16,
+    /// 8-bit integer weights.
+    Int8,
+}
+
+impl BenchPrecision {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
 }

@@ -13,8 +13,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use jishi_kernels::memory::Recycler;
+
 use crate::cli::{Cli, Command};
 use crate::error::CliError;
+
+/// Training asks for the same large blocks of memory at every step: they are kept.
+#[global_allocator]
+static MEMORY: Recycler = Recycler::new();
 
 fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| usage(error));

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module as functional};
+use jishi_kernels::ops;
 
 use crate::context::Context;
 use crate::init::Scope;
@@ -29,7 +30,7 @@ impl LayerNorm {
     /// - input and output: `[.., width]`
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        functional::layer_norm(x, self.weight.val(), Some(self.bias.val()), EPS)
+        ops::layer_norm(x, self.weight.val(), self.bias.val(), EPS)
     }
 }
 

@@ -1,61 +1,30 @@
-//! `jishi bench`: Jishi's own workloads.
+//! `mlp`: training steps of an 8→64→64→1 MLP, batch 32, Adam, through the training loop with its logs on.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use jishi_data::Source;
+use jishi_kernels::profile;
 use jishi_models::TableModel;
-use jishi_recipe::{Origin, Problem, Recipe};
+use jishi_recipe::{Origin, Recipe};
 use jishi_runs::{EventWriter, MetricLog};
 use jishi_train::job::prepare;
 use jishi_train::{Event, Observer, Outputs, Plan, Trainer};
+use serde_json::{Value, json};
 
-use crate::cli::{BenchArgs, DeviceName};
+use super::figures::{Figures, profile_json};
+use crate::cli::DeviceName;
 use crate::commands::train;
 use crate::error::CliError;
-
-/// Workloads: `mlp` is training steps of an 8→64→64→1 MLP, batch 32, Adam, through the training loop with its
-/// logs on; `csv` is reading and preparing a file.
-const WORKLOADS: [&str; 2] = ["mlp", "csv"];
-
-/// Runs the command.
-pub fn run(args: &BenchArgs, json: bool) -> Result<(), CliError> {
-    for name in &args.names {
-        if !WORKLOADS.contains(&name.as_str()) {
-            let problem = Problem::new(format!("no workload is called `{name}`"));
-            return Err(CliError::bad(problem.help(format!("workloads: {}", WORKLOADS.join(", ")))));
-        }
-    }
-    let mut figures = Vec::new();
-    if args.names.is_empty() || args.names.iter().any(|n| n == "mlp") {
-        figures.push(mlp()?);
-    }
-    if args.names.iter().any(|n| n == "csv") {
-        let Some(path) = &args.csv else {
-            let problem = Problem::new("the workload `csv` needs a file");
-            return Err(CliError::bad(
-                problem.help("name it with `--csv PATH`; bench/make_csv.py makes one"),
-            ));
-        };
-        figures.push(csv(path, &args.target)?);
-    }
-    let report = serde_json::json!({ "workloads": figures });
-    if json {
-        println!("{report}");
-    } else {
-        println!("{report:#}");
-    }
-    Ok(())
-}
 
 /// Steps a repetition, and repetitions; the first is a warm-up.
 const STEPS: usize = 10_000;
 const REPETITIONS: usize = 6;
 
-fn mlp() -> Result<serde_json::Value, CliError> {
+/// Trains it.
+pub fn run(profiled: bool) -> Result<Value, CliError> {
     let recipe = mlp_recipe()?;
     let device = train::device(DeviceName::Auto)?;
     let bytes: Arc<[u8]> = mlp_data().into_bytes().into();
@@ -69,62 +38,35 @@ fn mlp() -> Result<serde_json::Value, CliError> {
 
     let scratch = tempfile::tempdir().map_err(|e| CliError::Failed(e.to_string()))?;
     let mut last = LastLoss(f64::NAN);
-    let mut speeds = Vec::new();
+    let mut seconds = Vec::new();
+    let mut profile = None;
     for repetition in 1..=REPETITIONS {
         let mut outputs = Outputs {
             log: Some(MetricLog::open(&scratch.path().join("metrics.jsonl"))?),
             tensorboard: Some(EventWriter::create(&scratch.path().join("tensorboard"), None)?),
             ..Outputs::none(&mut last)
         };
+        if profiled {
+            profile::start();
+        }
         let started = Instant::now();
         trainer.run_to(repetition * STEPS, &mut outputs, &AtomicBool::new(false))?;
-        speeds.push(STEPS as f64 / started.elapsed().as_secs_f64());
+        let time = started.elapsed();
+        if profiled {
+            profile = Some(profile_json(&profile::finish(), time, STEPS));
+        }
+        seconds.push(time.as_secs_f64() / STEPS as f64);
     }
-    let mut speeds = speeds.split_off(1);
-    speeds.sort_by(f64::total_cmp);
-    Ok(serde_json::json!({
+    let figures = Figures::new(seconds.split_off(1));
+    Ok(json!({
         "name": "mlp",
-        "steps_per_second": speeds[speeds.len() / 2],
-        "spread": [speeds[0], speeds[speeds.len() - 1]],
+        "precision": "f32",
+        "steps_per_second": 1.0 / figures.median(),
+        "milliseconds": figures.median() * 1e3,
+        "spread": figures.spread(|s| s * 1e3),
         "loss": last.0,
         "peak_memory": jishi_runs::manifest::peak_memory(),
-    }))
-}
-
-/// Reads a CSV, infers its types, splits it, fits scalers and vocabularies, and encodes every row.
-fn csv(path: &Path, target: &str) -> Result<serde_json::Value, CliError> {
-    let text = r#"
-        name = "bench-csv"
-        task = "regression"
-        [data]
-        source = "bench.csv"
-        target = "TARGET"
-        missing = { target = "drop" }
-        max_dropped = 1.0
-        memory_limit = 17179869184
-        split = { validation = 0, test = 0.2 }
-        [model]
-        family = "linear"
-        "#;
-    let set = format!("data.target={target}");
-    let recipe = jishi_recipe::parse(text, &Origin::Builtin("bench-csv".into()), &[set])?.recipe;
-    let device = train::device(DeviceName::Auto)?;
-    let started = Instant::now();
-    let source = prepare::Source::from_files(&recipe, &[Source::File(path.to_owned())])?;
-    let read = started.elapsed().as_secs_f64();
-    let splits = source.splits(&recipe)?.swap_remove(0);
-    let prepared = source.prepare(&recipe, splits, &device)?;
-    let all = started.elapsed().as_secs_f64();
-    let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
-    Ok(serde_json::json!({
-        "name": "csv",
-        "rows": source.table.rows,
-        "columns": prepared.task.model_shape().dense_width(),
-        "read_seconds": read,
-        "prepare_seconds": all - read,
-        "seconds": all,
-        "megabytes_per_second": bytes as f64 / 1e6 / all,
-        "peak_memory": jishi_runs::manifest::peak_memory(),
+        "profile": profile,
     }))
 }
 
