@@ -4,7 +4,7 @@
 //! again from the kept logarithm of each row's sum (Dao et al. 2022, "FlashAttention", algorithms 1 and 4, with
 //! whole rows of keys instead of an online softmax: a row fits).
 
-use super::gemm::{Packed, Precision, Strided, gemm_packed, pack_columns, packed_words};
+use super::gemm::{Packed, Precision, Store, Strided, gemm_packed, pack_columns, packed_words};
 use crate::math::exp;
 use crate::memory::{as_f32, buffer, with_scratch};
 use crate::multiversion;
@@ -192,13 +192,20 @@ pub fn forward(
                     let see = Sight { options: &options, mask, first, queries, keys, row, stride };
                     let seen = see.keys_of_block(count);
                     let a = Strided::rows(q.head(batch, first, head), q.place.row);
-                    gemm_packed(level, precision, [count, seen, dim], &a, packed_k, scores, stride, false);
+                    gemm_packed(
+                        level,
+                        precision,
+                        [count, seen, dim],
+                        &a,
+                        packed_k,
+                        &Store::new(scores, stride),
+                    );
                     // SAFETY: rows of different tasks do not overlap.
                     let logs = unsafe { shared_logs.slice(row, count) };
                     let mut scales = [0.0; BLOCK];
                     softmax(level, scores, &see, seen, logs, &mut scales[..count]);
                     let a = Strided::rows(scores, stride);
-                    gemm_packed(level, precision, [count, dim, seen], &a, packed_v, rows, dim, false);
+                    gemm_packed(level, precision, [count, dim, seen], &a, packed_v, &Store::new(rows, dim));
                     for (i, (values, scale)) in rows.chunks_exact(dim).zip(&scales[..count]).enumerate() {
                         let at = ((batch * queries) + first + i) * width + head * dim;
                         // SAFETY: rows and heads of different tasks do not overlap.
@@ -399,15 +406,29 @@ pub fn backward(
                     let q_rows = q.head(batch, first, head);
                     let dy = &gradient[(batch * queries + first) * width + head * dim..];
                     let a = Strided::rows(q_rows, q.place.row);
-                    gemm_packed(level, precision, [count, seen, dim], &a, scores_k, scores, stride, false);
+                    gemm_packed(
+                        level,
+                        precision,
+                        [count, seen, dim],
+                        &a,
+                        scores_k,
+                        &Store::new(scores, stride),
+                    );
                     let a = Strided::rows(dy, width);
-                    gemm_packed(level, precision, [count, seen, dim], &a, scores_v, slopes, stride, false);
+                    gemm_packed(
+                        level,
+                        precision,
+                        [count, seen, dim],
+                        &a,
+                        scores_v,
+                        &Store::new(slopes, stride),
+                    );
                     softmax_backward(level, scores, slopes, &see, seen, &logs[row..row + count]);
                     // dV += Pᵀ · dY
                     pack_columns(level, precision, dim, count, &Strided::columns(dy, width), packed_dy);
                     let b = Packed { words: packed_dy, height: count };
                     let a = Strided::columns(scores, stride);
-                    gemm_packed(level, precision, [seen, dim, count], &a, b, dv, dim, true);
+                    gemm_packed(level, precision, [seen, dim, count], &a, b, &Store::adding(dv, dim));
                     // dK += dSᵀ · Q
                     pack_columns(
                         level,
@@ -419,10 +440,10 @@ pub fn backward(
                     );
                     let b = Packed { words: packed_q, height: count };
                     let a = Strided::columns(slopes, stride);
-                    gemm_packed(level, precision, [seen, dim, count], &a, b, dk, dim, true);
+                    gemm_packed(level, precision, [seen, dim, count], &a, b, &Store::adding(dk, dim));
                     // dQ = dS · K
                     let a = Strided::rows(slopes, stride);
-                    gemm_packed(level, precision, [count, dim, seen], &a, packed_k, rows, dim, false);
+                    gemm_packed(level, precision, [count, dim, seen], &a, packed_k, &Store::new(rows, dim));
                     put(&targets.q, batch, first, head, &rows[..count * dim], dim);
                 }
             }

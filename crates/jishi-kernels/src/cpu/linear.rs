@@ -1,4 +1,4 @@
-//! Dense layers: `activation(x · weight + bias) + residual`, and the feed-forward pair of a Transformer.
+//! Dense layers: `activation(x · weight + bias) + residual`.
 //!
 //! In bfloat16 what the backward pass needs is kept in bfloat16 too: it is rounded in any case when the
 //! product reads it.
@@ -6,7 +6,7 @@
 use half::bf16;
 
 use super::activation::{Activation, for_each_activation};
-use super::gemm::{Precision, Sink, Source, Store, Strided, Value, gemm, round_to_bf16};
+use super::gemm::{Precision, Sink, Source, Store, Strided, Value, gemm, round_bits, round_to_bf16};
 use crate::memory::buffer;
 use crate::multiversion;
 use crate::simd::Level;
@@ -103,6 +103,15 @@ impl Source for Lanes<'_> {
 }
 
 impl Kept {
+    /// Room for what a precision keeps; the values are not set.
+    #[must_use]
+    pub fn buffer(precision: Precision, len: usize) -> Self {
+        match precision {
+            Precision::F32 => Self::F32(buffer(len)),
+            Precision::Bf16 => Self::Bf16(buffer(len)),
+        }
+    }
+
     /// Borrows it.
     #[must_use]
     pub fn matrix(&self) -> Matrix<'_> {
@@ -139,9 +148,36 @@ struct Finish<'a> {
     columns: usize,
 }
 
-enum KeptMut<'a> {
+pub(super) enum KeptMut<'a> {
     F32(SharedMut<'a, f32>),
     Bf16(SharedMut<'a, bf16>),
+}
+
+impl<'a> KeptMut<'a> {
+    pub(super) fn new(kept: &'a mut Kept) -> Self {
+        match kept {
+            Kept::F32(z) => Self::F32(SharedMut::new(z)),
+            Kept::Bf16(z) => Self::Bf16(SharedMut::new(z)),
+        }
+    }
+
+    /// Writes values from place `at` on.
+    ///
+    /// # Safety
+    /// Places of different calls are disjoint.
+    #[inline(always)]
+    pub(super) unsafe fn set(&self, at: usize, values: &[f32]) {
+        match self {
+            // SAFETY: disjoint by this function's contract.
+            Self::F32(z) => unsafe { z.slice(at, values.len()) }.copy_from_slice(values),
+            Self::Bf16(z) => {
+                // SAFETY: as above.
+                for (z, v) in unsafe { z.slice(at, values.len()) }.iter_mut().zip(values) {
+                    *z = bf16::from_bits(round_bits(*v) as u16);
+                }
+            }
+        }
+    }
 }
 
 impl Sink for Finish<'_> {
@@ -174,13 +210,7 @@ impl Sink for Finish<'_> {
         }
         match &self.z {
             // SAFETY: as above.
-            Some(KeptMut::F32(z)) => unsafe { z.slice(at, n) }.copy_from_slice(y),
-            Some(KeptMut::Bf16(z)) => {
-                // SAFETY: as above.
-                for (z, y) in unsafe { z.slice(at, n) }.iter_mut().zip(&*y) {
-                    *z = bf16::from_bits(super::gemm::round_bits(*y) as u16);
-                }
-            }
+            Some(z) => unsafe { z.set(at, y) },
             None => {}
         }
         let activation = self.epilogue.activation;
@@ -211,19 +241,9 @@ pub fn forward(
     keep: bool,
 ) -> (Vec<f32>, Option<Kept>) {
     let mut y = buffer(rows * outputs);
-    let mut z = keep.then(|| match precision {
-        Precision::F32 => Kept::F32(buffer(rows * outputs)),
-        Precision::Bf16 => Kept::Bf16(buffer(rows * outputs)),
-    });
-    let sink = Finish {
-        y: SharedMut::new(&mut y),
-        z: z.as_mut().map(|z| match z {
-            Kept::F32(z) => KeptMut::F32(SharedMut::new(z)),
-            Kept::Bf16(z) => KeptMut::Bf16(SharedMut::new(z)),
-        }),
-        epilogue,
-        columns: outputs,
-    };
+    let mut z = keep.then(|| Kept::buffer(precision, rows * outputs));
+    let sink =
+        Finish { y: SharedMut::new(&mut y), z: z.as_mut().map(KeptMut::new), epilogue, columns: outputs };
     let shape = [rows, outputs, inputs];
     gemm(level, precision, shape, &x.rows(inputs), &Strided::columns(weight, outputs), &sink);
     drop(sink);
@@ -270,24 +290,23 @@ pub fn backward(
             gemm(level, precision, [rows, inputs, outputs], &a, &b, &Store::new(&mut dx, inputs));
             dx
         }),
-        weight: wanted
-            .weight
-            .then(|| weight_gradient(level, precision, [rows, inputs, outputs], &x.columns(inputs), dz)),
+        weight: wanted.weight.then(|| {
+            weight_gradient(level, precision, [rows, inputs, outputs], &x.columns(inputs), Matrix::F32(dz))
+        }),
         bias: wanted.bias.then(|| column_sums(level, dz, outputs)),
     }
 }
 
 /// `xᵀ · dz`, where the lanes of `x` are its columns.
-fn weight_gradient(
+pub(super) fn weight_gradient(
     level: Level,
     precision: Precision,
     [rows, inputs, outputs]: [usize; 3],
     x: &impl Source,
-    dz: &[f32],
+    dz: Matrix<'_>,
 ) -> Vec<f32> {
     let mut dw = buffer(inputs * outputs);
-    let b = Strided::columns(dz, outputs);
-    gemm(level, precision, [inputs, outputs, rows], x, &b, &Store::new(&mut dw, outputs));
+    gemm(level, precision, [inputs, outputs, rows], x, &dz.columns(outputs), &Store::new(&mut dw, outputs));
     dw
 }
 
@@ -322,12 +341,6 @@ multiversion! {
             }
         }
     }
-
-    fn activate_pack(activation: Activation, values: &mut [f32]) {
-        for_each_activation!(activation, |a| for v in values.iter_mut() {
-            *v = a.value::<FMA>(*v);
-        });
-    }
 }
 
 /// Sums of the columns of a matrix `[rows, columns]`, 128 rows at a time, then of those sums.
@@ -357,132 +370,4 @@ pub fn column_sums(level: Level, x: &[f32], columns: usize) -> Vec<f32> {
         total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
     }
     total
-}
-
-/// Lanes of a matrix with an activation applied while they are packed.
-struct Activated<'a> {
-    matrix: Lanes<'a>,
-    activation: Activation,
-}
-
-impl Source for Activated<'_> {
-    fn pack(
-        &self,
-        level: Level,
-        lane: usize,
-        lanes: usize,
-        width: usize,
-        from: usize,
-        height: usize,
-        out: &mut [f32],
-    ) {
-        self.matrix.pack(level, lane, lanes, width, from, height, out);
-        // Every activation here maps the zeros of the padding to zero.
-        activate_pack(level, self.activation, &mut out[..width * height]);
-    }
-}
-
-/// Multiplies the gradient of the hidden values with the activation's slope as tiles come.
-struct Slopes<'a> {
-    dz: SharedMut<'a, f32>,
-    z: Matrix<'a>,
-    activation: Activation,
-    columns: usize,
-}
-
-impl Sink for Slopes<'_> {
-    #[inline(always)]
-    unsafe fn take<const FMA: bool>(
-        &self,
-        row: usize,
-        column: usize,
-        values: &[f32],
-        first: bool,
-        last: bool,
-    ) {
-        let (at, n) = (row * self.columns + column, values.len());
-        // SAFETY: places are disjoint by this function's contract.
-        let dz = unsafe { self.dz.slice(at, n) };
-        if first {
-            dz.copy_from_slice(values);
-        } else {
-            for (d, v) in dz.iter_mut().zip(values) {
-                *d += v;
-            }
-        }
-        if !last {
-            return;
-        }
-        let activation = self.activation;
-        match self.z {
-            Matrix::F32(z) => {
-                let z = &z[at..at + n];
-                for_each_activation!(activation, |a| for (d, z) in dz.iter_mut().zip(z) {
-                    *d *= a.slope::<FMA>(*z);
-                });
-            }
-            Matrix::Bf16(z) => {
-                let z = &z[at..at + n];
-                for_each_activation!(activation, |a| for (d, z) in dz.iter_mut().zip(z) {
-                    *d *= a.slope::<FMA>(z.widen());
-                });
-            }
-        }
-    }
-}
-
-/// Sizes of a feed-forward pair.
-#[derive(Debug, Clone, Copy)]
-pub struct FeedForwardShape {
-    /// Rows of the input.
-    pub rows: usize,
-    /// Width of the input and the output.
-    pub width: usize,
-    /// Width in between.
-    pub hidden: usize,
-}
-
-/// Gradients of a feed-forward pair.
-#[derive(Debug)]
-pub struct FeedForwardGradients {
-    /// Of the first layer; `x` is that of the pair's input.
-    pub first: Gradients,
-    /// Of the second layer, without `x`.
-    pub second: Gradients,
-}
-
-/// Backward pass of `activation(x · w1 + b1) · w2 + b2` from the kept input and the kept values before the
-/// activation. The hidden values are computed again while they are packed.
-#[allow(clippy::too_many_arguments)]
-#[must_use]
-pub fn feed_forward_backward(
-    level: Level,
-    precision: Precision,
-    shape: FeedForwardShape,
-    activation: Activation,
-    x: Matrix<'_>,
-    z: Matrix<'_>,
-    w1: &[f32],
-    w2: &[f32],
-    dy: &[f32],
-    wants_x: bool,
-) -> FeedForwardGradients {
-    let FeedForwardShape { rows, width, hidden } = shape;
-    let mut dz = buffer(rows * hidden);
-    let sink = Slopes { dz: SharedMut::new(&mut dz), z, activation, columns: hidden };
-    gemm(
-        level,
-        precision,
-        [rows, hidden, width],
-        &Strided::rows(dy, width),
-        &Strided::rows(w2, width),
-        &sink,
-    );
-    drop(sink);
-    let source = Activated { matrix: z.columns(hidden), activation };
-    let dw2 = weight_gradient(level, precision, [rows, hidden, width], &source, dy);
-    let second = Gradients { x: None, weight: Some(dw2), bias: Some(column_sums(level, dy, width)) };
-    let wanted = Wanted { x: wants_x, weight: true, bias: true };
-    let first = backward(level, precision, [rows, width, hidden], x, w1, &dz, wanted);
-    FeedForwardGradients { first, second }
 }

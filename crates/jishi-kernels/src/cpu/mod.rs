@@ -6,6 +6,7 @@ pub mod batch_norm;
 pub mod conv;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod feed_forward;
 pub mod gemm;
 pub mod linear;
 pub mod matvec;

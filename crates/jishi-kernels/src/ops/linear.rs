@@ -7,8 +7,9 @@ use burn_flex::FlexTensor;
 
 use super::custom::{Differentiable, Values, apply, is_ours, tensor};
 use crate::cpu::activation::Activation;
+use crate::cpu::feed_forward::{self, FeedForwardShape, Parameters};
 use crate::cpu::gemm::Precision;
-use crate::cpu::linear::{self, Epilogue, FeedForwardShape, Kept, Matrix, Wanted};
+use crate::cpu::linear::{self, Epilogue, Kept, Matrix, Wanted};
 use crate::simd::Level;
 
 /// What a linear layer computes besides the product.
@@ -178,16 +179,11 @@ pub fn feed_forward<const D: usize>(
         let rows = x.get().len() / width.max(1);
         let level = Level::best();
         let x = Operand::new(level, precision, x, keep);
-        let first = Epilogue { bias: Some(b1.get()), activation, residual: None };
-        let (h, z) =
-            linear::forward(level, precision, [rows, width, hidden], x.matrix(), w1.get(), first, keep);
-        let second = Epilogue {
-            bias: Some(b2.get()),
-            activation: Activation::Identity,
-            residual: Some(residual.get()),
-        };
-        let dims = [rows, hidden, width];
-        let (y, _) = linear::forward(level, precision, dims, Matrix::F32(&h), w2.get(), second, false);
+        let ff = FeedForwardShape { rows, width, hidden };
+        let parameters = Parameters { w1: w1.get(), b1: b1.get(), w2: w2.get(), b2: b2.get() };
+        let matrix = x.matrix();
+        let (y, z) =
+            feed_forward::forward(level, precision, ff, activation, matrix, parameters, residual.get(), keep);
         let kept = z.map(|z| FeedForwardStep { x, z: Arc::new(z), w1, w2, activation, precision });
         (tensor(y, shape), kept)
     })
@@ -210,7 +206,7 @@ impl Differentiable for FeedForwardStep {
         let [width, hidden] = matrix_dims(&self.w1);
         let dy = Values::new(gradient);
         let shape = FeedForwardShape { rows: dy.get().len() / width.max(1), width, hidden };
-        let found = linear::feed_forward_backward(
+        let found = feed_forward::backward(
             Level::best(),
             self.precision,
             shape,

@@ -17,7 +17,7 @@ mod wide;
 use half::bf16;
 
 pub(crate) use pack::round_bits;
-pub use pack::{Source, Strided, Value};
+pub use pack::{Shifted, Source, Strided, Value};
 use tile::Tile;
 
 use crate::memory::with_scratch;
@@ -219,41 +219,56 @@ pub struct Packed<'a> {
     pub height: usize,
 }
 
-/// `A · B` on the calling thread, for small products inside of a task: `out[row · stride + column]` is set or,
-/// with `add`, added to. `b` is packed by [`pack_columns`] with at least `k` values a lane, of which the first are used.
-#[allow(clippy::too_many_arguments)]
+/// `A · B` on the calling thread, for products inside of a task. `b` is packed by [`pack_columns`] with at least `k`
+/// values a lane, of which the first are used.
+///
+/// # Panics
+/// Where fewer values were packed: a bug of the caller.
 pub fn gemm_packed(
     level: Level,
     precision: Precision,
     [m, n, k]: [usize; 3],
     a: &impl Source,
     b: Packed<'_>,
-    out: &mut [f32],
-    stride: usize,
-    add: bool,
+    sink: &impl Sink,
 ) {
     let tile = Tile::of(level, precision);
     assert!(k <= b.height, "fewer values were packed than are multiplied");
-    let (words, panel_words) = (tile.words(k) * tile.columns, tile.words(b.height) * tile.columns);
-    let sink = if add { Store::adding(out, stride) } else { Store::new(out, stride) };
-    let (tiles, tile_words) = (m.div_ceil(tile.rows), tile.words(k) * tile.rows);
-    with_scratch(tiles * tile_words, |packed| {
-        for (i, out) in packed.chunks_exact_mut(tile_words).enumerate() {
-            let row = i * tile.rows;
-            tile.pack(level, a, row, tile.rows.min(m - row), tile.rows, 0, k, out);
-        }
-        for panel in 0..n.div_ceil(tile.columns) {
-            let column = panel * tile.columns;
-            let width = tile.columns.min(n - column);
-            for (i, a) in packed.chunks_exact(tile_words).enumerate() {
+    let panel_words = tile.words(b.height) * tile.columns;
+    let slices = tile.words(k).div_ceil(PACKED_SLICE).max(1);
+    let slice = k.div_ceil(slices).next_multiple_of(2);
+    let tiles = m.div_ceil(tile.rows);
+    with_scratch(tiles * tile.words(slice) * tile.rows, |packed| {
+        let mut from = 0;
+        loop {
+            let height = slice.min(k - from);
+            let (first, last) = (from == 0, from + height == k);
+            let (words, tile_words) = (tile.words(height) * tile.columns, tile.words(height) * tile.rows);
+            for i in 0..tiles {
                 let row = i * tile.rows;
-                let rows = tile.rows.min(m - row);
-                let place = Place { row, rows, column, width, first: true, last: true };
-                multiply(level, &tile, a, &b.words[panel * panel_words..][..words], &place, &sink);
+                let out = &mut packed[i * tile_words..][..tile_words];
+                tile.pack(level, a, row, tile.rows.min(m - row), tile.rows, from, height, out);
+            }
+            for panel in 0..n.div_ceil(tile.columns) {
+                let column = panel * tile.columns;
+                let width = tile.columns.min(n - column);
+                let b = &b.words[panel * panel_words + tile.words(from) * tile.columns..][..words];
+                for i in 0..tiles {
+                    let row = i * tile.rows;
+                    let place = Place { row, rows: tile.rows.min(m - row), column, width, first, last };
+                    multiply(level, &tile, &packed[i * tile_words..][..tile_words], b, &place, sink);
+                }
+            }
+            from += height;
+            if from == k {
+                break;
             }
         }
     });
 }
+
+/// [`SLICE`] of a product inside of a task, whose rows are few: a panel of B passes through the cache once.
+const PACKED_SLICE: usize = 768;
 
 /// Words that [`pack_columns`] writes.
 #[must_use]
@@ -388,16 +403,9 @@ mod tests {
                     let packed = Packed { words: &packed, height: k };
                     let stride = n + 3;
                     let mut c = vec![1.0; m * stride];
-                    gemm_packed(
-                        level,
-                        precision,
-                        shape,
-                        &Strided::rows(&a, k),
-                        &packed,
-                        &mut c,
-                        stride,
-                        true,
-                    );
+                    let sink = Store::adding(&mut c, stride);
+                    gemm_packed(level, precision, shape, &Strided::rows(&a, k), packed, &sink);
+                    drop(sink);
                     for (row, expected) in c.chunks_exact(stride).zip(expected.chunks_exact(n)) {
                         let expected: Vec<f64> = expected.iter().map(|v| v + 1.0).collect();
                         close(&row[..n], &expected, k, &format!("{shape:?} {level:?} {precision:?}"));

@@ -155,6 +155,43 @@ impl<T: Value> Source for Strided<'_, T> {
     }
 }
 
+/// The lanes of a source from `lanes` on.
+#[derive(Debug, Clone, Copy)]
+pub struct Shifted<S> {
+    /// All lanes.
+    pub source: S,
+    /// How many are skipped.
+    pub lanes: usize,
+}
+
+impl<S: Source> Source for Shifted<S> {
+    fn pack(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [f32],
+    ) {
+        self.source.pack(level, self.lanes + lane, lanes, width, from, height, out);
+    }
+
+    fn pack_pairs(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [u32],
+    ) {
+        self.source.pack_pairs(level, self.lanes + lane, lanes, width, from, height, out);
+    }
+}
+
 multiversion! {
     /// Lanes are contiguous over each other: rows of `out` are copied.
     fn copy<T: Value>(data: &[T], step: usize, lanes: usize, width: usize, height: usize, out: &mut [f32]) {
