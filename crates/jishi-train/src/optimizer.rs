@@ -1,11 +1,12 @@
-//! Optimisers with PyTorch's semantics, as passes over flat `f32` slices.
+//! Optimisers with PyTorch's semantics: what a recipe says becomes scalars of the kernels' updates.
 //!
-//! Each update reads a parameter's gradient once and writes the parameter and its state in place, so
-//! that a step touches memory as little as it can. Scalars are computed in `f64` and rounded once, as
-//! PyTorch does; trajectories are checked against stored PyTorch ones in `tests/optimizers.rs`.
+//! The arithmetic is that of [`jishi_kernels::cpu::optimizer`], but for Muon's. Scalars are computed in `f64` and
+//! rounded once, as PyTorch does; trajectories are checked against stored PyTorch ones in `tests/it/optimizers.rs`.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use jishi_recipe::{Adam, AdamW, Muon, Optimizer as Config, Rmsprop, Sgd};
+use jishi_kernels::Level;
+use jishi_kernels::cpu::optimizer::{self as kernels, Average, Rule, Update};
+use jishi_recipe::{Muon, Optimizer as Config};
 
 /// Name and shape of a trainable parameter, in the order in which the model visits them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,17 @@ impl Parameter {
     fn is_matrix(&self) -> bool {
         self.is_layer_weight() && self.shape.len() == 2
     }
+}
+
+/// A parameter's memory in an update.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The weights, which the update writes.
+    pub value: &'a mut [f32],
+    /// Their gradient.
+    pub gradient: &'a [f32],
+    /// An average that follows the weights.
+    pub average: Option<Average<'a>>,
 }
 
 /// A tensor of an optimiser's state: name, shape, values.
@@ -95,48 +107,51 @@ impl Optimizer {
         self.slots.iter().map(|s| 4 * (s.first.len() + s.second.len() + s.third.len())).sum()
     }
 
-    /// Starts an update: [`Optimizer::update`] follows once for every parameter.
+    /// Starts an update: [`Optimizer::update_all`] follows.
     pub fn begin_step(&mut self) {
         self.steps += 1;
     }
 
-    /// Updates parameter `index` in place.
+    /// Updates parameter `index` in place, as [`Optimizer::update_all`] does.
+    ///
+    /// # Panics
+    /// Where the slices' lengths differ from the parameter's: a bug of the caller.
+    pub fn update(&mut self, index: usize, factor: f64, scale: f32, value: &mut [f32], gradient: &[f32]) {
+        let target = Target { value, gradient, average: None };
+        self.update_all(factor, scale, (0..index).map(|_| None).chain([Some(target)]));
+    }
+
+    /// Updates parameters in place, together on all threads: `targets` holds the first parameters in order, `None`
+    /// where one took no part.
     ///
     /// `factor` multiplies the recipe's learning rate (schedule); `scale` multiplies the gradient
     /// (one over the batch's weight, clipping).
     ///
     /// # Panics
     /// Where the slices' lengths differ from the parameter's: a bug of the caller.
-    pub fn update(&mut self, index: usize, factor: f64, scale: f32, value: &mut [f32], grad: &[f32]) {
-        let parameter = &self.parameters[index];
-        let slot = &mut self.slots[index];
-        assert_eq!(value.len(), grad.len(), "gradient of {} has another size", parameter.name);
-        let steps = self.steps;
-        match &self.config {
-            Config::Sgd(c) => sgd(c, parameter, factor, scale, value, grad, slot, steps == 1),
-            Config::Rmsprop(c) => rmsprop(c, parameter, factor, scale, value, grad, slot),
-            Config::Adam(Adam { learning_rate, betas, eps, weight_decay, decay_all }) => {
-                let decay = if parameter.decays(*decay_all) { *weight_decay } else { 0.0 };
-                let h = AdamStep::new(learning_rate * factor, *betas, *eps, steps);
-                h.apply(scale, decay as f32, 1.0, value, grad, slot);
-            }
-            Config::Adamw(AdamW { learning_rate, betas, eps, weight_decay, decay_all }) => {
-                let lr = learning_rate * factor;
-                let decay = if parameter.decays(*decay_all) { *weight_decay } else { 0.0 };
-                let h = AdamStep::new(lr, *betas, *eps, steps);
-                h.apply(scale, 0.0, (1.0 - lr * decay) as f32, value, grad, slot);
-            }
-            Config::Muon(c) => {
-                if parameter.is_matrix() {
-                    muon(c, &parameter.shape, factor, scale, value, grad, &mut slot.first);
-                } else {
-                    let lr = c.adamw_learning_rate * factor;
-                    let decay = if parameter.decays(c.decay_all) { c.weight_decay } else { 0.0 };
-                    let h = AdamStep::new(lr, c.adamw_betas, 1e-8, steps);
-                    h.apply(scale, 0.0, (1.0 - lr * decay) as f32, value, grad, slot);
+    pub fn update_all<'a>(
+        &'a mut self,
+        factor: f64,
+        scale: f32,
+        targets: impl IntoIterator<Item = Option<Target<'a>>>,
+    ) {
+        let level = Level::best();
+        let mut updates = Vec::with_capacity(self.parameters.len());
+        for ((parameter, slot), target) in self.parameters.iter().zip(&mut self.slots).zip(targets) {
+            let Some(Target { value, gradient, average }) = target else { continue };
+            assert_eq!(value.len(), gradient.len(), "gradient of {} has another size", parameter.name);
+            if let (Config::Muon(c), true) = (&self.config, parameter.is_matrix()) {
+                muon(c, &parameter.shape, factor, scale, value, gradient, &mut slot.first);
+                if let Some(average) = average {
+                    kernels::follow(level, average.take, average.values, value);
                 }
+                continue;
             }
+            let rule = rule(&self.config, parameter, factor, self.steps);
+            let state = [&mut slot.first[..], &mut slot.second, &mut slot.third];
+            updates.push(Update { rule, scale, value, gradient, state, average });
         }
+        kernels::apply(level, updates);
     }
 
     /// The number of updates done, and the state as named tensors.
@@ -191,103 +206,38 @@ pub fn base_learning_rate(config: &Config) -> f64 {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn sgd(
-    c: &Sgd,
-    p: &Parameter,
-    factor: f64,
-    scale: f32,
-    value: &mut [f32],
-    grad: &[f32],
-    slot: &mut Slot,
-    first: bool,
-) {
-    let lr = (c.learning_rate * factor) as f32;
-    let decay = if p.decays(c.decay_all) { c.weight_decay as f32 } else { 0.0 };
-    if c.momentum == 0.0 {
-        for (w, g) in value.iter_mut().zip(grad) {
-            *w -= lr * (g * scale + decay * *w);
+/// The scalars of a parameter's update. Muon's parameters that are not matrices are updated by AdamW.
+fn rule(config: &Config, parameter: &Parameter, factor: f64, steps: u64) -> Rule {
+    let decay = |weight: f64, all: bool| if parameter.decays(all) { weight } else { 0.0 };
+    match config {
+        Config::Sgd(c) => Rule::Sgd(kernels::Sgd {
+            rate: (c.learning_rate * factor) as f32,
+            decay: decay(c.weight_decay, c.decay_all) as f32,
+            momentum: c.momentum as f32,
+            dampening: c.dampening as f32,
+            nesterov: c.nesterov,
+            first: steps == 1,
+        }),
+        Config::Rmsprop(c) => Rule::RmsProp(kernels::RmsProp {
+            rate: (c.learning_rate * factor) as f32,
+            decay: decay(c.weight_decay, c.decay_all) as f32,
+            alpha: c.alpha as f32,
+            rest: (1.0 - c.alpha) as f32,
+            eps: c.eps as f32,
+            momentum: c.momentum as f32,
+            centred: c.centered,
+        }),
+        Config::Adam(c) => {
+            let decay = decay(c.weight_decay, c.decay_all);
+            Rule::Adam(kernels::Adam::new(c.learning_rate * factor, c.betas, c.eps, decay, 0.0, steps))
         }
-        return;
-    }
-    let momentum = c.momentum as f32;
-    // PyTorch starts the buffer as the first gradient itself, without dampening.
-    let (keep, take) = if first { (0.0, 1.0) } else { (momentum, 1.0 - c.dampening as f32) };
-    for ((w, g), b) in value.iter_mut().zip(grad).zip(&mut slot.first) {
-        let d = g * scale + decay * *w;
-        *b = keep * *b + take * d;
-        *w -= lr * if c.nesterov { d + momentum * *b } else { *b };
-    }
-}
-
-fn rmsprop(
-    c: &Rmsprop,
-    p: &Parameter,
-    factor: f64,
-    scale: f32,
-    value: &mut [f32],
-    grad: &[f32],
-    slot: &mut Slot,
-) {
-    let lr = (c.learning_rate * factor) as f32;
-    let decay = if p.decays(c.decay_all) { c.weight_decay as f32 } else { 0.0 };
-    let (alpha, rest, eps, momentum) =
-        (c.alpha as f32, (1.0 - c.alpha) as f32, c.eps as f32, c.momentum as f32);
-    for i in 0..value.len() {
-        let d = grad[i] * scale + decay * value[i];
-        let square = alpha * slot.first[i] + rest * d * d;
-        slot.first[i] = square;
-        let denominator = if c.centered {
-            let mean = slot.third[i] + rest * (d - slot.third[i]);
-            slot.third[i] = mean;
-            (square - mean * mean).sqrt() + eps
-        } else {
-            square.sqrt() + eps
-        };
-        if momentum == 0.0 {
-            value[i] -= lr * d / denominator;
-        } else {
-            slot.second[i] = momentum * slot.second[i] + d / denominator;
-            value[i] -= lr * slot.second[i];
+        Config::Adamw(c) => {
+            let decay = decay(c.weight_decay, c.decay_all);
+            Rule::Adam(kernels::Adam::new(c.learning_rate * factor, c.betas, c.eps, 0.0, decay, steps))
         }
-    }
-}
-
-/// Scalars of one Adam update (Kingma & Ba 2015, Algorithm 1).
-struct AdamStep {
-    step_size: f32,
-    root_correction: f32,
-    eps: f32,
-    beta2: f32,
-    rest1: f32,
-    rest2: f32,
-}
-
-impl AdamStep {
-    fn new(lr: f64, [beta1, beta2]: [f64; 2], eps: f64, steps: u64) -> Self {
-        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
-        Self {
-            step_size: (lr / correction(beta1)) as f32,
-            root_correction: correction(beta2).sqrt() as f32,
-            eps: eps as f32,
-            beta2: beta2 as f32,
-            rest1: (1.0 - beta1) as f32,
-            rest2: (1.0 - beta2) as f32,
-        }
-    }
-
-    /// `decay` is added to the gradient (Adam); `shrink` multiplies the weights first (AdamW).
-    fn apply(&self, scale: f32, decay: f32, shrink: f32, value: &mut [f32], grad: &[f32], slot: &mut Slot) {
-        let n = value.len();
-        let (grad, first, second) = (&grad[..n], &mut slot.first[..n], &mut slot.second[..n]);
-        for i in 0..n {
-            let w = value[i] * shrink;
-            let g = grad[i] * scale + decay * w;
-            let m = first[i] + (g - first[i]) * self.rest1;
-            let v = second[i] * self.beta2 + g * g * self.rest2;
-            first[i] = m;
-            second[i] = v;
-            value[i] = w - self.step_size * m / (v.sqrt() / self.root_correction + self.eps);
+        Config::Muon(c) => {
+            let (rate, decay) = (c.adamw_learning_rate * factor, decay(c.weight_decay, c.decay_all));
+            Rule::Adam(kernels::Adam::new(rate, c.adamw_betas, 1e-8, 0.0, decay, steps))
         }
     }
 }

@@ -1,14 +1,18 @@
 //! From Burn's gradients to weights updated in place.
 //!
 //! Burn hands gradients out by parameter. [`collect`] takes them in the model's visiting order without
-//! copying; [`apply`] gives each parameter's memory to the optimiser, which writes it in place.
+//! copying; [`apply`] gives the memory of all parameters to the optimiser, which writes it in place.
+
+use std::ptr::NonNull;
 
 use burn::backend::Flex;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use burn_flex::FlexTensor;
+use jishi_kernels::Level;
+use jishi_kernels::cpu::optimizer as kernels;
 
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, Target};
 
 /// Gradients of the trainable parameters, in visiting order; `None` where a parameter took no part.
 pub type Collected = Vec<Option<FlexTensor>>;
@@ -37,7 +41,7 @@ impl ModuleVisitor for Collector<'_> {
         } else if let Some(g) = gradient {
             let slot = &mut self.into[self.index];
             match slot {
-                Some(sum) => add(sum, &g),
+                Some(sum) => kernels::accumulate(Level::best(), sum.storage_mut(), values(&g)),
                 None => *slot = Some(g),
             }
         }
@@ -45,21 +49,11 @@ impl ModuleVisitor for Collector<'_> {
     }
 }
 
-fn add(sum: &mut FlexTensor, other: &FlexTensor) {
-    let other = values(other);
-    for (a, b) in sum.storage_mut::<f32>().iter_mut().zip(other) {
-        *a += b;
-    }
-}
-
 /// Euclidean norm over all gradients together, in `f64`.
+#[must_use]
 pub fn global_norm(gradients: &Collected) -> f64 {
-    gradients
-        .iter()
-        .flatten()
-        .map(|g| values(g).iter().map(|v| f64::from(*v).powi(2)).sum::<f64>())
-        .sum::<f64>()
-        .sqrt()
+    let slices: Vec<&[f32]> = gradients.iter().flatten().map(values).collect();
+    kernels::global_norm(Level::best(), &slices)
 }
 
 /// What clipping multiplies gradients of this norm with: PyTorch's `clip_grad_norm_` adds 1e-6 to the norm and never scales up.
@@ -80,38 +74,50 @@ pub fn apply<M: Module>(
     average: Option<&mut Average>,
 ) -> M {
     optimizer.begin_step();
-    model.map(&mut Updater { gradients, optimizer, factor, scale, average, index: 0 })
+    let mut opener = Opener { gradients, memory: Vec::with_capacity(gradients.len()) };
+    let model = model.map(&mut opener);
+    let mut average = average.map(Average::begin_step);
+    let targets = opener.memory.into_iter().zip(gradients).map(|(memory, gradient)| {
+        let average = average.as_mut().and_then(Iterator::next);
+        let (Memory { pointer, len }, gradient) = (memory?, values(gradient.as_ref()?));
+        // SAFETY: the memory is on the heap and belongs to one tensor of `model`, whose only handle is here:
+        // nothing reads, moves or frees it before the updates are done.
+        let value = unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), len) };
+        Some(Target { value, gradient, average })
+    });
+    optimizer.update_all(factor, scale, targets);
+    model
 }
 
-struct Updater<'a> {
+/// Where a parameter's weights are.
+struct Memory {
+    pointer: NonNull<f32>,
+    len: usize,
+}
+
+/// Makes sure that each parameter with a gradient has memory of its own, and notes where it is, so that all
+/// parameters can be updated together.
+struct Opener<'a> {
     gradients: &'a Collected,
-    optimizer: &'a mut Optimizer,
-    factor: f64,
-    scale: f32,
-    average: Option<&'a mut Average>,
-    index: usize,
+    memory: Vec<Option<Memory>>,
 }
 
-impl ModuleMapper for Updater<'_> {
+impl ModuleMapper for Opener<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if !param.is_require_grad() {
             return param;
         }
-        let index = self.index;
-        self.index += 1;
-        let Some(gradient) = &self.gradients[index] else {
+        if self.gradients[self.memory.len()].is_none() {
+            self.memory.push(None);
             return param;
-        };
+        }
         let (id, tensor, mapper) = param.consume();
         let mut weights = flex(tensor.inner());
         if !weights.is_contiguous() {
             weights = weights.to_contiguous();
         }
         let memory = weights.storage_mut::<f32>();
-        self.optimizer.update(index, self.factor, self.scale, memory, values(gradient));
-        if let Some(average) = &mut self.average {
-            average.update(index, memory);
-        }
+        self.memory.push(Some(Memory { len: memory.len(), pointer: NonNull::from(memory).cast() }));
         let tensor = Tensor::from_primitive::<Flex>(weights).autodiff().require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }
@@ -121,7 +127,7 @@ impl ModuleMapper for Updater<'_> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Average {
     decay: f64,
-    updates: u64,
+    steps: u64,
     values: Vec<Vec<f32>>,
 }
 
@@ -129,7 +135,7 @@ impl Average {
     /// Starts at the given weights, in visiting order.
     #[must_use]
     pub fn new(decay: f64, values: Vec<Vec<f32>>) -> Self {
-        Self { decay, updates: 0, values }
+        Self { decay, steps: 0, values }
     }
 
     /// The averaged weights, in visiting order.
@@ -140,19 +146,18 @@ impl Average {
 
     /// Takes back averaged weights from a checkpoint; `steps` optimiser updates were done.
     pub fn restore(&mut self, steps: u64, values: Vec<Vec<f32>>) {
-        self.updates = steps * values.len() as u64;
+        self.steps = steps;
         self.values = values;
     }
 
-    fn update(&mut self, index: usize, weights: &[f32]) {
+    /// What follows each parameter in this step.
+    fn begin_step(&mut self) -> impl Iterator<Item = kernels::Average<'_>> {
         // A young average follows quickly, so that it does not remember the initial weights:
         // decay = min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage.
-        let t = (self.updates / self.values.len() as u64) as f64;
+        let t = self.steps as f64;
         let take = (1.0 - self.decay.min((1.0 + t) / (10.0 + t))) as f32;
-        for (a, w) in self.values[index].iter_mut().zip(weights) {
-            *a += (w - *a) * take;
-        }
-        self.updates += 1;
+        self.steps += 1;
+        self.values.iter_mut().map(move |values| kernels::Average { values, take })
     }
 }
 

@@ -6,18 +6,24 @@
 mod attention;
 mod cross_entropy;
 mod custom;
+mod embedding;
 mod linear;
 mod norm;
+mod rotary;
 
 pub use attention::{Attention, attention, self_attention};
 pub use cross_entropy::{cross_entropy, linear_cross_entropy};
+pub use embedding::embedding;
 pub use linear::{Linear, feed_forward, linear};
 pub use norm::{layer_norm, rms_norm};
+pub use rotary::rotary;
 
 /// The operations composed of Burn's own: for every backend, and to compare with.
 pub mod composed {
     pub use super::attention::composed::{attention, self_attention};
     pub use super::cross_entropy::composed::{cross_entropy, linear_cross_entropy};
+    pub use super::embedding::composed::embedding;
     pub use super::linear::composed::{activate, feed_forward, linear};
     pub use super::norm::composed::{layer_norm, rms_norm};
+    pub use super::rotary::composed::rotary;
 }

@@ -2,8 +2,10 @@
 
 mod attention;
 mod cross_entropy;
+mod embedding;
 mod linear;
 mod norm;
+mod rotary;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
