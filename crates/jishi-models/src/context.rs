@@ -1,9 +1,10 @@
-//! What a forward pass needs besides its input: training or not, dropout, running statistics.
+//! What a forward pass needs besides its input: training or not, precision, dropout, running statistics.
 
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
+use jishi_kernels::Precision;
 
 use crate::rng::{Rng, stream};
 
@@ -14,6 +15,7 @@ use crate::rng::{Rng, stream};
 #[derive(Debug)]
 pub struct Context {
     training: bool,
+    precision: Precision,
     seed: u64,
     step: u64,
     first_row: usize,
@@ -25,13 +27,37 @@ impl Context {
     /// The context of a training pass over rows `first_row..` of the batch of step `step`.
     #[must_use]
     pub fn training(seed: u64, step: u64, first_row: usize) -> Self {
-        Self { training: true, seed, step, first_row, calls: 0, updates: HashMap::new() }
+        Self { training: true, seed, step, first_row, ..Self::evaluation() }
     }
 
     /// The context of an evaluation pass: no dropout, running statistics are used and not updated.
     #[must_use]
     pub fn evaluation() -> Self {
-        Self { training: false, seed: 0, step: 0, first_row: 0, calls: 0, updates: HashMap::new() }
+        Self {
+            training: false,
+            precision: Precision::F32,
+            seed: 0,
+            step: 0,
+            first_row: 0,
+            calls: 0,
+            updates: HashMap::new(),
+        }
+    }
+
+    /// With the precision of a recipe; without it, `f32`.
+    #[must_use]
+    pub fn with_precision(mut self, precision: jishi_recipe::Precision) -> Self {
+        self.precision = match precision {
+            jishi_recipe::Precision::F32 => Precision::F32,
+            jishi_recipe::Precision::Bf16 => Precision::Bf16,
+        };
+        self
+    }
+
+    /// How matrix products are computed.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Whether this is a training pass.

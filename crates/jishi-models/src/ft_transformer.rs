@@ -130,12 +130,12 @@ impl Block {
         let attended = self.attend(cls(normed.clone()), normed, context);
         let x = cls(x) + context.dropout(attended, self.residual_dropout, 1);
 
-        let y = self.expand.forward(self.feed_forward_norm.forward(x.clone())); // [batch, tokens, 2 · hidden]
+        let y = self.expand.forward(self.feed_forward_norm.forward(x.clone()), context); // [batch, tokens, 2 · hidden]
         let hidden = y.dims()[2] / 2;
         let values = y.clone().narrow(2, 0, hidden);
         let gates = activate(self.activation, y.narrow(2, hidden, hidden));
         let y = context.dropout(values * gates, self.dropout, 1);
-        let y = self.contract.forward(y); // [batch, tokens, width]
+        let y = self.contract.forward(y, context); // [batch, tokens, width]
         x + context.dropout(y, self.residual_dropout, 1)
     }
 
@@ -147,13 +147,13 @@ impl Block {
             let tokens = x.dims()[1];
             x.reshape([batch, tokens, self.heads, depth]).swap_dims(1, 2) // [batch, heads, tokens, depth]
         };
-        let queries = split(self.query.forward(queries));
-        let keys = split(self.key.forward(x.clone()));
-        let values = split(self.value.forward(x));
+        let queries = split(self.query.forward(queries, context));
+        let keys = split(self.key.forward(x.clone(), context));
+        let values = split(self.value.forward(x, context));
         let scores = queries.matmul(keys.transpose()) / (depth as f64).sqrt(); // [batch, heads, q, k]
         let shares = context.dropout(softmax(scores, 3), self.attention_dropout, 1);
         let y = shares.matmul(values).swap_dims(1, 2).reshape([batch, q, width]);
-        self.attention_output.forward(y)
+        self.attention_output.forward(y, context)
     }
 }
 
@@ -182,6 +182,6 @@ impl FtTransformer {
         }
         let width = x.dims()[2];
         let cls = x.reshape([batch, width]);
-        self.output.forward(relu(self.norm.forward(cls)))
+        self.output.forward(relu(self.norm.forward(cls)), context)
     }
 }

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use jishi_recipe::LinearModel;
 
+use crate::context::Context;
 use crate::init::Scope;
 use crate::layers::dense::Linear;
 use crate::table::{TableInput, TableShape};
@@ -26,7 +27,7 @@ impl LinearFamily {
     /// - input: `dense` `[batch, numbers + one-hot]`
     /// - output: `[batch, outputs]`
     #[must_use]
-    pub fn forward(&self, input: TableInput) -> Tensor<2> {
-        self.output.forward(input.dense)
+    pub fn forward(&self, input: TableInput, context: &Context) -> Tensor<2> {
+        self.output.forward(input.dense, context)
     }
 }

@@ -121,21 +121,26 @@ impl Mlp {
         let mut x = self.features(input); // [batch, features]
         for (i, layer) in self.layers.iter().enumerate() {
             let skip = self.residual.then(|| x.clone());
-            x = match layer {
-                Hidden::Single(linear) => linear.forward(x),   // [batch, hidden]
-                Hidden::Ensemble(linear) => linear.forward(x), // [members · batch, hidden]
+            x = match (layer, self.norms.get(i)) {
+                (Hidden::Single(linear), None) => linear.activated(x, self.activation, context), // [batch, hidden]
+                (layer, norm) => {
+                    x = match layer {
+                        Hidden::Single(linear) => linear.forward(x, context), // [batch, hidden]
+                        Hidden::Ensemble(linear) => linear.forward(x, context), // [members · batch, hidden]
+                    };
+                    if let Some(norm) = norm {
+                        x = norm.forward(x, context);
+                    }
+                    activate(self.activation, x)
+                }
             };
-            if let Some(norm) = self.norms.get(i) {
-                x = norm.forward(x, context);
-            }
-            x = activate(self.activation, x);
             x = context.dropout(x, self.dropout, self.members);
             if let Some(skip) = skip.filter(|skip| skip.dims() == x.dims()) {
                 x = x + skip;
             }
         }
         match &self.output {
-            Output::Single(linear) => linear.forward(x),
+            Output::Single(linear) => linear.forward(x, context),
             Output::Ensemble(linear) => linear.forward(x),
         }
     }

@@ -103,7 +103,7 @@ impl TableModel {
     ///   members' losses, the prediction the mean of their predictions
     pub fn forward(&self, input: TableInput, context: &mut Context) -> Tensor<2> {
         match self {
-            Self::Linear(model) => model.forward(input),
+            Self::Linear(model) => model.forward(input, context),
             Self::Mlp(model) => model.forward(input, context),
             Self::FtTransformer(model) => model.forward(input, context),
         }

@@ -8,7 +8,7 @@ use jishi_models::{
     Context, ModelError, NamedTensor, TableInput, TableModel, TableShape, export_weights, import_weights,
     registry::FAMILIES, uses_one_hot,
 };
-use jishi_recipe::{Activation, Model};
+use jishi_recipe::{Activation, Model, Precision};
 use serde_json::Value;
 
 const BATCH: usize = 12;
@@ -161,6 +161,27 @@ fn forward_has_the_documented_shape() {
             assert_eq!(y.dims(), [model.members() * rows, case.shape.outputs], "{}", case.name);
             assert!(values(y).iter().all(|v| v.is_finite()), "{}", case.name);
         }
+    }
+}
+
+#[test]
+fn bfloat16_factors_change_results_and_gradients_a_little() {
+    for case in cases() {
+        let model = build(&case, 0.0, 1);
+        let run = |precision| {
+            let mut context = Context::training(1, 0, 0).with_precision(precision);
+            let y = model.forward(input(&case, BATCH), &mut context);
+            let loss = loss(&model, input(&case, BATCH), &mut context);
+            (values(y), gradients(&model, loss))
+        };
+        let (y, dy) = run(Precision::F32);
+        let (rounded, drounded) = run(Precision::Bf16);
+        let size = y.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+        let near = y.iter().zip(&rounded).all(|(a, b)| (a - b).abs() < 0.1 * size);
+        assert!(near && y != rounded, "{}: {y:?} {rounded:?}", case.name);
+        let given = |g: &[Option<Vec<f32>>]| g.iter().map(Option::is_some).collect::<Vec<_>>();
+        assert_eq!(given(&dy), given(&drounded), "{}", case.name);
+        assert!(drounded.iter().flatten().flatten().all(|g| g.is_finite()), "{}", case.name);
     }
 }
 

@@ -728,6 +728,9 @@ pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// The layers' matrix products and convolutions from bfloat16 factors with 32-bit sums; master weights, reductions
+    /// and the optimiser stay in 32-bit floating point.
+    Bf16,
 }
 
 /// How the model is evaluated.

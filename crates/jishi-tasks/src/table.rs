@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use jishi_data::encoded::Encoded;
 use jishi_data::pipeline::{Pipeline, Target};
 use jishi_models::{Context, TableInput, TableModel, TableShape, uses_one_hot};
-use jishi_recipe::{ClassWeights, LossName, NamedClassWeights, Problem, Problems, Recipe};
+use jishi_recipe::{ClassWeights, LossName, NamedClassWeights, Precision, Problem, Problems, Recipe};
 
 use crate::losses::{Loss, binary_target, class_target};
 use crate::metrics;
@@ -43,6 +43,8 @@ pub struct TableHead {
     class_weights: Vec<f32>,
     shape: TableShape,
     batch: usize,
+    /// The precision that the model was trained in, so that what was trained is what is evaluated and served.
+    precision: Precision,
     device: Device,
 }
 
@@ -120,6 +122,7 @@ impl TableHead {
                 bin_edges: pipeline.bin_edges(),
             },
             batch: recipe.evaluate.batch,
+            precision: recipe.train.precision,
             device: device.clone(),
         })
     }
@@ -215,7 +218,7 @@ impl TableHead {
         let numbers: Vec<u32> = (0..rows.rows as u32).collect();
         for part in numbers.chunks(self.batch) {
             let input = self.input(rows, part, &mut scratch, &device);
-            let output = model.forward(input, &mut Context::evaluation());
+            let output = model.forward(input, &mut Context::evaluation().with_precision(self.precision));
             if has_target {
                 let (target, row, weight) = self.target(rows, part, &device);
                 sum += f64::from(self.loss(output.clone(), members, target, row).into_scalar::<f32>());

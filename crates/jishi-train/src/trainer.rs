@@ -248,7 +248,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         let mut gradients: Collected = Vec::new();
         let mut sum = 0.0;
         for (i, batch) in batches.iter().enumerate() {
-            let mut context = Context::training(self.config.seed, self.progress.step as u64, i * part);
+            let mut context = Context::training(self.config.seed, self.progress.step as u64, i * part)
+                .with_precision(self.config.precision);
             let loss = self.task.loss(self.model(), batch, &mut context);
             sum += f64::from(loss.clone().into_scalar::<f32>());
             update::collect(self.model(), &mut loss.backward(), &mut gradients);

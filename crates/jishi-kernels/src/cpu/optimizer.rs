@@ -6,6 +6,7 @@
 //! are the same on every [`Level`].
 
 use crate::multiversion;
+use crate::profile;
 use crate::simd::Level;
 use crate::threads::{SharedMut, parallel, parallel_chunks};
 
@@ -181,7 +182,11 @@ impl Update<'_> {
 ///
 /// # Panics
 /// Where slices of an update differ in length.
-pub fn apply(level: Level, mut updates: Vec<Update<'_>>) {
+pub fn apply(level: Level, updates: Vec<Update<'_>>) {
+    profile::time("optimizer", || run(level, updates));
+}
+
+fn run(level: Level, mut updates: Vec<Update<'_>>) {
     updates.iter().for_each(Update::check);
     if updates.iter().map(|u| u.value.len()).sum::<usize>() <= TASK {
         updates.iter_mut().for_each(|u| u.run(level));
@@ -225,6 +230,10 @@ fn group(lens: impl Iterator<Item = usize>) -> Vec<usize> {
 /// alone, so the norm is the same on every level and any number of threads.
 #[must_use]
 pub fn global_norm(level: Level, gradients: &[&[f32]]) -> f64 {
+    profile::time("gradient norm", || norm(level, gradients))
+}
+
+fn norm(level: Level, gradients: &[&[f32]]) -> f64 {
     let pieces: Vec<&[f32]> = gradients.iter().flat_map(|g| g.chunks(TASK)).collect();
     let groups = group(pieces.iter().map(|p| p.len()));
     let mut sums = vec![0.0; groups.len() - 1];

@@ -62,6 +62,8 @@ struct Embedding {
 }
 
 impl Differentiable for Embedding {
+    const NAMES: [&'static str; 2] = ["embedding", "embedding backward"];
+
     fn backward(self, gradient: FlexTensor, wanted: &[bool]) -> Vec<Option<FlexTensor>> {
         let Self { rows, width, tokens, positions } = self;
         let level = Level::best();

@@ -46,6 +46,8 @@ impl Turn {
 }
 
 impl Differentiable for Turn {
+    const NAMES: [&'static str; 2] = ["rotary", "rotary backward"];
+
     fn backward(self, gradient: FlexTensor, _: &[bool]) -> Vec<Option<FlexTensor>> {
         vec![Some(self.run(Direction::Backward, &Values::new(gradient)))]
     }

@@ -1,6 +1,7 @@
 //! Activation functions, as PyTorch defines them.
 
 use burn::tensor::{Tensor, activation as burn_activation};
+use jishi_kernels::Activation as Fused;
 use jishi_recipe::Activation;
 
 /// Constants of Klambauer et al. 2017, "Self-Normalizing Neural Networks", with PyTorch's digits.
@@ -29,6 +30,19 @@ pub fn activate<const D: usize>(activation: Activation, x: Tensor<D>) -> Tensor<
         Activation::Softplus => softplus(x),
         Activation::Softsign => x.clone() / (x.abs() + 1.0),
         Activation::HardSwish => (x.clone() / 6.0 + 0.5).clamp(0.0, 1.0) * x,
+    }
+}
+
+/// The same function where a layer's matrix product can apply it in passing.
+#[must_use]
+pub fn fused(activation: Activation) -> Option<Fused> {
+    match activation {
+        Activation::Identity => Some(Fused::Identity),
+        Activation::Relu => Some(Fused::Relu),
+        Activation::Gelu => Some(Fused::Gelu),
+        Activation::GeluTanh => Some(Fused::GeluTanh),
+        Activation::Silu => Some(Fused::Silu),
+        _ => None,
     }
 }
 

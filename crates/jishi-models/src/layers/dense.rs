@@ -5,9 +5,13 @@
 //! `y = ((x ⊙ r) · W) ⊙ s + b`. Rows are ordered member after member.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module as functional};
+use burn::tensor::Tensor;
+use jishi_kernels::ops;
+use jishi_recipe::Activation;
 
+use crate::context::Context;
 use crate::init::Scope;
+use crate::layers::activation::{activate, fused};
 
 /// `y = x · weight + bias`.
 #[derive(Module, Debug)]
@@ -32,8 +36,33 @@ impl Linear {
     /// - input: `[.., in]`
     /// - output: `[.., out]`
     #[must_use]
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        functional::linear(x, self.weight.val(), Some(self.bias.val()))
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, context: &Context) -> Tensor<D> {
+        self.activated(x, Activation::Identity, context)
+    }
+
+    /// `activation(x · weight + bias)`.
+    ///
+    /// # Shapes
+    /// - input: `[.., in]`
+    /// - output: `[.., out]`
+    #[must_use]
+    pub fn activated<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        activation: Activation,
+        context: &Context,
+    ) -> Tensor<D> {
+        let (inside, outside) = match fused(activation) {
+            Some(fused) => (fused, Activation::Identity),
+            None => (Default::default(), activation),
+        };
+        let with = ops::Linear {
+            bias: Some(self.bias.val()),
+            activation: inside,
+            residual: None,
+            precision: context.precision(),
+        };
+        activate(outside, ops::linear(x, self.weight.val(), with))
     }
 }
 
@@ -75,14 +104,15 @@ impl EnsembleLinear {
     /// - input: `[members · batch, in]`, or `[batch, in]` in the first layer
     /// - output: `[members · batch, out]`
     #[must_use]
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         let [members, inputs] = self.input_scale.dims();
         let outputs = self.output_scale.dims()[1];
         let per_member = |p: &Param<Tensor<2>>, width| p.val().reshape([members, 1, width]);
         let x = by_member(x, members, self.shared_input); // [members or 1, batch, in]
         let x = x * per_member(&self.input_scale, inputs); // [members, batch, in]
         let batch = x.dims()[1];
-        let y = functional::linear(x.reshape([members * batch, inputs]), self.weight.val(), None);
+        let with = ops::Linear { precision: context.precision(), ..ops::Linear::default() };
+        let y = ops::linear(x.reshape([members * batch, inputs]), self.weight.val(), with);
         let y = y.reshape([members, batch, outputs]) * per_member(&self.output_scale, outputs)
             + per_member(&self.bias, outputs);
         y.reshape([members * batch, outputs])

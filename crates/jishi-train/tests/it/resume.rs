@@ -97,6 +97,17 @@ fn ensemble_members_travel() {
 }
 
 #[test]
+fn bfloat16_factors_are_rounded_alike() {
+    verified(
+        r#"family = "mlp"
+           hidden = [32, 16]
+           norm = "layer""#,
+        r#"precision = "bf16"
+           epochs = 3"#,
+    );
+}
+
+#[test]
 fn ft_transformer_with_dropout() {
     verified(
         r#"family = "ft-transformer"
