@@ -6,6 +6,13 @@ use super::{BLOCK, Line, PANEL};
 use crate::multiversion;
 use crate::simd::{Level, madd};
 
+/// The lowest bit of an input's byte in its word: inputs 0 and 1 are in bytes 0 and 2, inputs 2 and 3 in bytes 1
+/// and 3, so that two shifts widen all to 16 bits with the inputs of a pair beside each other.
+#[inline(always)]
+pub fn byte(input: usize) -> u32 {
+    [0, 16, 8, 24][input % 4]
+}
+
 /// Steps of a block.
 const STEPS: usize = BLOCK / 4;
 
@@ -91,10 +98,10 @@ multiversion! {
         for (block, lines) in lines.chunks(STEPS).enumerate() {
             let mut whole = [0i32; PANEL];
             for (Line(words), x) in lines.iter().zip(x[block * BLOCK..].chunks_exact(4)) {
-                for (byte, x) in x.iter().enumerate() {
-                    let (shift, x) = (24 - 8 * byte as u32, i32::from(*x));
+                for (i, x) in x.iter().enumerate() {
+                    let (shift, x) = (byte(i), i32::from(*x));
                     for (sum, w) in whole.iter_mut().zip(words) {
-                        *sum += ((*w << shift).cast_signed() >> 24) * x;
+                        *sum += ((*w >> shift << 24).cast_signed() >> 24) * x;
                     }
                 }
             }
@@ -112,8 +119,8 @@ mod x86 {
 
     use super::{BLOCK, Line, PANEL, STEPS};
 
-    /// Bytes 0 and 2 of each word are widened to 16 bits in place, as are bytes 1 and 3; each pair is multiplied with
-    /// the row's values 0 and 2, or 1 and 3, and added to the word's sum.
+    /// Bytes 0 and 2 of each word, which hold two inputs that follow each other, are widened to 16 bits in place, as
+    /// are bytes 1 and 3; each pair is multiplied with the row's pair and added to the word's sum.
     ///
     /// # Safety
     /// AVX-512 F, BW, VNNI; lengths as in [`dot`](super::dot), `R` rows.
@@ -131,22 +138,22 @@ mod x86 {
         for (block, lines) in lines.chunks(STEPS).enumerate() {
             let (mut even, mut odd) = ([[_mm512_setzero_si512(); V]; R], [[_mm512_setzero_si512(); V]; 1]);
             for (i, line) in lines.iter().enumerate() {
-                let pairs: [_; R] = std::array::from_fn(|r| {
-                    // SAFETY: inside of the row, by this function's contract.
-                    unsafe { weave(x.as_ptr().add(r * stride + block * BLOCK + 4 * i)) }
-                });
                 for v in 0..V {
                     // SAFETY: inside of the line.
                     let bytes = unsafe { _mm512_load_si512(line.0.as_ptr().add(16 * v).cast()) };
                     let low = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(bytes));
                     let high = _mm512_srai_epi16::<8>(bytes);
                     for r in 0..R {
-                        let (x02, x13) = (_mm512_set1_epi32(pairs[r].0), _mm512_set1_epi32(pairs[r].1));
-                        even[r][v] = _mm512_dpwssd_epi32(even[r][v], low, x02);
+                        // SAFETY: inside of the row, by this function's contract.
+                        let (first, second) = unsafe {
+                            let x = x.as_ptr().add(r * stride + block * BLOCK + 4 * i);
+                            (_mm512_set1_epi32(pair(x)), _mm512_set1_epi32(pair(x.add(2))))
+                        };
+                        even[r][v] = _mm512_dpwssd_epi32(even[r][v], low, first);
                         if R == 1 {
-                            odd[0][v] = _mm512_dpwssd_epi32(odd[0][v], high, x13);
+                            odd[0][v] = _mm512_dpwssd_epi32(odd[0][v], high, second);
                         } else {
-                            even[r][v] = _mm512_dpwssd_epi32(even[r][v], high, x13);
+                            even[r][v] = _mm512_dpwssd_epi32(even[r][v], high, second);
                         }
                     }
                 }
@@ -173,17 +180,14 @@ mod x86 {
         }
     }
 
-    /// Values 0 and 2, and values 1 and 3, each as one word.
+    /// Two values of a row as one word.
     ///
     /// # Safety
-    /// Four values can be read.
+    /// They can be read.
     #[inline(always)]
-    unsafe fn weave(x: *const i16) -> (i32, i32) {
+    unsafe fn pair(x: *const i16) -> i32 {
         // SAFETY: by this function's contract.
-        let x = unsafe { x.cast::<u64>().read_unaligned() };
-        let even = (x & 0xffff) | (x >> 16 & 0xffff_0000);
-        let odd = (x >> 16 & 0xffff) | (x >> 32 & 0xffff_0000);
-        (even as i32, odd as i32)
+        unsafe { x.cast::<i32>().read_unaligned() }
     }
 
     /// [`vnni`] in 256 bits, a quarter of the panel at a time.
@@ -213,9 +217,12 @@ mod x86 {
                         let high = _mm256_srai_epi16::<8>(bytes);
                         for r in 0..R {
                             // SAFETY: inside of the row, by this function's contract.
-                            let pair = unsafe { weave(x.as_ptr().add(r * stride + block * BLOCK + 4 * i)) };
-                            let low = _mm256_madd_epi16(low, _mm256_set1_epi32(pair.0));
-                            let high = _mm256_madd_epi16(high, _mm256_set1_epi32(pair.1));
+                            let (first, second) = unsafe {
+                                let x = x.as_ptr().add(r * stride + block * BLOCK + 4 * i);
+                                (_mm256_set1_epi32(pair(x)), _mm256_set1_epi32(pair(x.add(2))))
+                            };
+                            let low = _mm256_madd_epi16(low, first);
+                            let high = _mm256_madd_epi16(high, second);
                             whole[r][v] = _mm256_add_epi32(whole[r][v], _mm256_add_epi32(low, high));
                         }
                     }

@@ -122,7 +122,7 @@ impl PackedWeight {
                             let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
                             for i in range.clone() {
                                 let byte = (at(i) * inverse).round() as i8;
-                                lines[i / 4].0[c] |= u32::from(byte.cast_unsigned()) << (8 * (i % 4));
+                                lines[i / 4].0[c] |= u32::from(byte.cast_unsigned()) << int8::byte(i);
                             }
                         }
                     }
@@ -208,7 +208,7 @@ impl PackedWeight {
             Format::Int8 => {
                 let scale =
                     self.scales[panel * Self::blocks(self.format, self.inputs) + input / BLOCK][column];
-                f32::from((word >> (8 * (input % 4))) as u8 as i8) * scale
+                f32::from((word >> int8::byte(input)) as u8 as i8) * scale
             }
         }
     }
@@ -435,7 +435,7 @@ multiversion! {
                         }
                     }
                     Format::Int8 => {
-                        let shift = 8 * (input % 4) as u32;
+                        let shift = int8::byte(input);
                         let scales = &weight.scales[panel * blocks + input / BLOCK][first..][..n];
                         for ((o, w), s) in out.iter_mut().zip(line(4)).zip(scales) {
                             *o = ((*w >> shift << 24).cast_signed() >> 24) as f32 * s;
