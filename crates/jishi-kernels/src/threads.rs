@@ -10,7 +10,7 @@
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,32 @@ pub fn parallel_chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &
         let start = task * size;
         // SAFETY: chunks of different tasks do not overlap.
         f(task, unsafe { shared.slice(start, size.min(len - start)) });
+    });
+}
+
+/// [`parallel_chunks`], after which the task that ends last runs `last` on all of the data: what follows from the
+/// parts together costs no second call.
+pub fn parallel_chunks_then<T: Send>(
+    data: &mut [T],
+    size: usize,
+    f: impl Fn(usize, &mut [T]) + Sync,
+    last: impl FnOnce(&mut [T]) + Send,
+) {
+    let len = data.len();
+    let tasks = len.div_ceil(size.max(1));
+    let shared = SharedMut::new(data);
+    let (done, last) = (AtomicUsize::new(0), Mutex::new(Some(last)));
+    parallel(tasks, |task| {
+        let start = task * size;
+        // SAFETY: chunks of different tasks do not overlap.
+        f(task, unsafe { shared.slice(start, size.min(len - start)) });
+        if done.fetch_add(1, Ordering::AcqRel) + 1 == tasks {
+            let last = last.lock().ok().and_then(|mut last| last.take());
+            if let Some(last) = last {
+                // SAFETY: every task has given its chunk back, which it showed by counting itself.
+                last(unsafe { shared.slice(0, len) });
+            }
+        }
     });
 }
 
@@ -306,5 +332,20 @@ mod tests {
         let mut data = vec![0; 1001];
         parallel_chunks(&mut data, 10, |index, chunk| chunk.fill(index));
         assert!(data.iter().enumerate().all(|(i, v)| *v == i / 10));
+    }
+
+    #[test]
+    fn the_last_task_sees_all_chunks() {
+        let mut data = vec![0; 1001];
+        for _ in 0..100 {
+            let mut sum = 0;
+            parallel_chunks_then(
+                &mut data,
+                10,
+                |index, chunk| chunk.fill(index),
+                |all| sum = all.iter().sum(),
+            );
+            assert_eq!(sum, (0..1001).map(|i| i / 10).sum::<usize>());
+        }
     }
 }

@@ -240,12 +240,27 @@ pub fn forward(
     epilogue: Epilogue<'_>,
     keep: bool,
 ) -> (Vec<f32>, Option<Kept>) {
+    let shape = [rows, inputs, outputs];
+    forward_from(level, precision, shape, x, &Strided::columns(weight, outputs), epilogue, keep)
+}
+
+/// [`forward`] with a weight, `[in, out]`, that is read from elsewhere.
+#[must_use]
+pub fn forward_from(
+    level: Level,
+    precision: Precision,
+    [rows, inputs, outputs]: [usize; 3],
+    x: Matrix<'_>,
+    weight: &impl Source,
+    epilogue: Epilogue<'_>,
+    keep: bool,
+) -> (Vec<f32>, Option<Kept>) {
     let mut y = buffer(rows * outputs);
     let mut z = keep.then(|| Kept::buffer(precision, rows * outputs));
     let sink =
         Finish { y: SharedMut::new(&mut y), z: z.as_mut().map(KeptMut::new), epilogue, columns: outputs };
     let shape = [rows, outputs, inputs];
-    gemm(level, precision, shape, &x.rows(inputs), &Strided::columns(weight, outputs), &sink);
+    gemm(level, precision, shape, &x.rows(inputs), weight, &sink);
     drop(sink);
     (y, z)
 }

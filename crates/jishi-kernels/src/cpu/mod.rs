@@ -5,6 +5,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod conv;
 pub mod cross_entropy;
+pub mod decode;
 pub mod embedding;
 pub mod feed_forward;
 pub mod gemm;

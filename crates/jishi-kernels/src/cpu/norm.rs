@@ -70,7 +70,8 @@ pub fn backward(
 }
 
 multiversion! {
-    fn forward_rows(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, y: &mut [f32], stats: &mut [[f32; 2]]) {
+    /// Rows of [`forward`], on the calling thread.
+    pub fn forward_rows(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, y: &mut [f32], stats: &mut [[f32; 2]]) {
         let n = weight.len();
         for ((x, y), stats) in x.chunks_exact(n.max(1)).zip(y.chunks_exact_mut(n.max(1))).zip(stats) {
             let (x, y) = (&x[..n], &mut y[..n]);

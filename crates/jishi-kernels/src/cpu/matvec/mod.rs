@@ -1,0 +1,509 @@
+//! Products of a few rows with a large matrix, as generating a token needs them: `y[rows, out] = x[rows, in] · W`.
+//!
+//! Each weight is used once a row, so the time is that of reading the weights. They are packed once, in the order
+//! in which they are read, and as small as wanted: see [`Format`] for what each costs in accuracy. One
+//! layout serves all levels: panels of [`PANEL`] columns; in a panel, steps; in a step, one word for
+//! each column, which holds one `f32`, two bfloat16 or four bytes that follow each other along the inputs.
+
+mod dot;
+mod int8;
+
+use super::activation::{Activation, for_each_activation};
+use super::gemm::{Source, round_bits};
+pub use super::linear::Epilogue;
+pub(super) use dot::dot;
+
+use crate::multiversion;
+use crate::simd::Level;
+use crate::threads::{SharedMut, parallel};
+
+/// Columns of a panel.
+pub const PANEL: usize = 64;
+/// Inputs that share a scale in [`Format::Int8`].
+pub const BLOCK: usize = 128;
+/// Rows that one pass over a panel serves.
+const ROWS: usize = 4;
+
+/// One word of each column of a panel.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line(pub [u32; PANEL]);
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Format {
+    /// As they are; the error is that of `f32` sums.
+    #[default]
+    F32,
+    /// Rounded to bfloat16, each to 2⁻⁹ of itself. Activations stay `f32`: widening a weight takes less time than
+    /// reading it.
+    Bf16,
+    /// Whole numbers in ±127 with one scale a column and [`BLOCK`] inputs: each weight to 1/254 of the largest of
+    /// its block. Activations are rounded too, to 1/65534 of the largest of their block, which adds nothing that
+    /// shows; sums are exact in 32 bits.
+    Int8,
+}
+
+impl Format {
+    /// Inputs that a word holds.
+    #[must_use]
+    pub fn inputs_a_word(self) -> usize {
+        match self {
+            Self::F32 => 1,
+            Self::Bf16 => 2,
+            Self::Int8 => 4,
+        }
+    }
+
+    /// Name in figures.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// A matrix `[in, out]`, packed.
+#[derive(Debug, Clone)]
+pub struct PackedWeight {
+    format: Format,
+    inputs: usize,
+    outputs: usize,
+    /// `[panel][step]`
+    lines: Vec<Line>,
+    /// `[panel][block]`, of [`Format::Int8`].
+    scales: Vec<[f32; PANEL]>,
+}
+
+impl PackedWeight {
+    /// Packs a matrix whose value for input `i` and output `o` is `value(i, o)`.
+    #[must_use]
+    pub fn new(
+        format: Format,
+        inputs: usize,
+        outputs: usize,
+        value: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let (steps, blocks) = (inputs.div_ceil(format.inputs_a_word()), Self::blocks(format, inputs));
+        let panels = outputs.div_ceil(PANEL);
+        let mut lines = vec![Line([0; PANEL]); panels * steps];
+        let mut scales = vec![[0.0; PANEL]; panels * blocks];
+        let (shared, shared_scales) = (SharedMut::new(&mut lines), SharedMut::new(&mut scales));
+        parallel(panels, |panel| {
+            // SAFETY: one panel, one task.
+            let (lines, scales) =
+                unsafe { (shared.slice(panel * steps, steps), shared_scales.slice(panel * blocks, blocks)) };
+            let first = panel * PANEL;
+            let used = PANEL.min(outputs - first);
+            match format {
+                Format::F32 => {
+                    for (i, line) in lines.iter_mut().enumerate() {
+                        (0..used).for_each(|c| line.0[c] = value(i, first + c).to_bits());
+                    }
+                }
+                Format::Bf16 => {
+                    for (i, line) in lines.iter_mut().enumerate() {
+                        for (c, word) in line.0[..used].iter_mut().enumerate() {
+                            let at = |i| if i < inputs { round_bits(value(i, first + c)) } else { 0 };
+                            *word = at(2 * i) | at(2 * i + 1) << 16;
+                        }
+                    }
+                }
+                Format::Int8 => {
+                    for (block, scales) in scales.iter_mut().enumerate() {
+                        let range = block * BLOCK..((block + 1) * BLOCK).min(inputs);
+                        for (c, scale) in scales[..used].iter_mut().enumerate() {
+                            let at = |i| value(i, first + c);
+                            let largest = range.clone().map(|i| at(i).abs()).fold(0.0, f32::max);
+                            *scale = largest / 127.0;
+                            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+                            for i in range.clone() {
+                                let byte = (at(i) * inverse).round() as i8;
+                                lines[i / 4].0[c] |= u32::from(byte.cast_unsigned()) << int8::byte(i);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        Self { format, inputs, outputs, lines, scales }
+    }
+
+    /// Packs a row-major `[in, out]`.
+    ///
+    /// # Panics
+    /// When `values` has another length.
+    #[must_use]
+    pub fn from_rows(format: Format, inputs: usize, outputs: usize, values: &[f32]) -> Self {
+        assert_eq!(values.len(), inputs * outputs, "values of a matrix of {inputs} by {outputs}");
+        Self::new(format, inputs, outputs, |i, o| values[i * outputs + o])
+    }
+
+    /// Packs a row-major `[out, in]`.
+    ///
+    /// # Panics
+    /// When `values` has another length.
+    #[must_use]
+    pub fn from_columns(format: Format, inputs: usize, outputs: usize, values: &[f32]) -> Self {
+        assert_eq!(values.len(), inputs * outputs, "values of a matrix of {outputs} by {inputs}");
+        Self::new(format, inputs, outputs, |i, o| values[o * inputs + i])
+    }
+
+    fn blocks(format: Format, inputs: usize) -> usize {
+        if format == Format::Int8 { inputs.div_ceil(BLOCK) } else { 0 }
+    }
+
+    fn steps(&self) -> usize {
+        self.inputs.div_ceil(self.format.inputs_a_word())
+    }
+
+    /// How its weights are stored.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Rows of the matrix.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Columns of the matrix.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Groups of [`PANEL`] columns.
+    #[must_use]
+    pub fn panels(&self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+
+    /// Bytes that a product reads.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())
+    }
+
+    /// Reads all of it and does nothing else: what a product would cost if arithmetic were free.
+    #[must_use]
+    pub fn read(&self, level: Level) -> u32 {
+        read_lines(level, &self.lines)
+    }
+
+    /// The value for an input and an output, as it is stored.
+    #[must_use]
+    pub fn value(&self, input: usize, output: usize) -> f32 {
+        let (panel, column) = (output / PANEL, output % PANEL);
+        let a_word = self.format.inputs_a_word();
+        let word = self.lines[panel * self.steps() + input / a_word].0[column];
+        match self.format {
+            Format::F32 => f32::from_bits(word),
+            Format::Bf16 => f32::from_bits(word >> (16 * (input % 2)) << 16),
+            Format::Int8 => {
+                let scale =
+                    self.scales[panel * Self::blocks(self.format, self.inputs) + input / BLOCK][column];
+                f32::from((word >> int8::byte(input)) as u8 as i8) * scale
+            }
+        }
+    }
+
+    /// Columns of one panel for all rows of `x`: `out[row · stride + column]`, `column` from the panel's first.
+    /// The epilogue's slices are those of the whole product.
+    ///
+    /// # Panics
+    /// When `x` was made for another number of inputs.
+    #[allow(clippy::too_many_arguments)]
+    fn panel(
+        &self,
+        level: Level,
+        x: &Activations,
+        panel: usize,
+        epilogue: &Epilogue<'_>,
+        mut store: impl FnMut(usize, &[f32]),
+    ) {
+        assert_eq!(x.inputs, self.inputs, "activations for another matrix");
+        let steps = self.steps();
+        let lines = &self.lines[panel * steps..][..steps];
+        let mut sums = [[0.0; PANEL]; ROWS];
+        let first = panel * PANEL;
+        let used = PANEL.min(self.outputs - first);
+        for row in (0..x.rows).step_by(ROWS) {
+            let rows = ROWS.min(x.rows - row);
+            let sums = &mut sums[..rows];
+            match self.format {
+                Format::F32 | Format::Bf16 => {
+                    dot(
+                        level,
+                        self.format == Format::Bf16,
+                        lines,
+                        &x.values[row * x.stride..],
+                        x.stride,
+                        sums,
+                    );
+                }
+                Format::Int8 => {
+                    let blocks = Self::blocks(self.format, self.inputs);
+                    let scales = &self.scales[panel * blocks..][..blocks];
+                    let (whole, whole_scales) = (&x.whole[row * x.stride..], &x.scales[row * blocks..]);
+                    int8::dot(level, lines, scales, whole, x.stride, whole_scales, sums);
+                }
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let sums = &mut sums[..used];
+                let residual = epilogue.residual.map(|y| &y[(row + r) * self.outputs + first..][..used]);
+                finish(
+                    level,
+                    sums,
+                    epilogue.bias.map(|b| &b[first..][..used]),
+                    epilogue.activation,
+                    residual,
+                );
+                store(row + r, sums);
+            }
+        }
+    }
+
+    /// The product on the calling thread, for use inside of a task: `out` is `[rows, out]`.
+    ///
+    /// # Panics
+    /// When lengths do not fit.
+    pub fn multiply(&self, level: Level, x: &Activations, epilogue: &Epilogue<'_>, out: &mut [f32]) {
+        self.multiply_panels(level, x, 0..self.panels(), epilogue, &SharedMut::new(out));
+    }
+
+    /// Some panels of the product, on the calling thread: their columns of `out`, `[rows, out]`, are written.
+    ///
+    /// # Panics
+    /// When lengths do not fit.
+    pub fn multiply_panels(
+        &self,
+        level: Level,
+        x: &Activations,
+        panels: std::ops::Range<usize>,
+        epilogue: &Epilogue<'_>,
+        out: &SharedMut<'_, f32>,
+    ) {
+        for panel in panels {
+            self.panel(level, x, panel, epilogue, |row, values| {
+                // SAFETY: tasks take different panels, so that these parts do not overlap.
+                let out = unsafe { out.slice(row * self.outputs + panel * PANEL, values.len()) };
+                out.copy_from_slice(values);
+            });
+        }
+    }
+}
+
+/// `activation(x · weight + bias) + residual` for a few rows, on all threads.
+///
+/// # Shapes
+/// - `x`: `[rows, in]`, prepared for the weight's format
+/// - `out`: `[rows, out]`
+pub fn forward(
+    level: Level,
+    weight: &PackedWeight,
+    x: &Activations,
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let panels = weight.panels();
+    // Tasks of about 64 KiB at least.
+    let group = ((1 << 16) / (weight.steps() * size_of::<Line>()).max(1)).max(1);
+    let shared = SharedMut::new(out);
+    parallel(panels.div_ceil(group), |task| {
+        let range = task * group..((task + 1) * group).min(panels);
+        weight.multiply_panels(level, x, range, epilogue, &shared);
+    });
+}
+
+/// Rows of inputs as a product reads them. The memory is kept from one use to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Activations {
+    rows: usize,
+    inputs: usize,
+    stride: usize,
+    /// `[rows, stride]`, zeros after the inputs.
+    values: Vec<f32>,
+    /// The same as whole numbers in ±32767, for [`Format::Int8`].
+    whole: Vec<i16>,
+    /// `[rows, blocks]`
+    scales: Vec<f32>,
+}
+
+impl Activations {
+    /// Takes `rows` rows from `x`, `[rows, inputs]`, for weights of a format. After the first use with as many
+    /// rows and inputs nothing is allocated.
+    pub fn set(&mut self, level: Level, format: Format, rows: usize, x: &[f32]) {
+        let inputs = x.len() / rows.max(1);
+        (self.rows, self.inputs, self.stride) = (rows, inputs, inputs.next_multiple_of(4));
+        if format == Format::Int8 {
+            let blocks = inputs.div_ceil(BLOCK);
+            self.whole.resize(rows * self.stride, 0);
+            self.scales.resize(rows * blocks, 0.0);
+            for (row, x) in x.chunks_exact(inputs.max(1)).enumerate() {
+                let whole = &mut self.whole[row * self.stride..][..self.stride];
+                whole[inputs..].fill(0);
+                int8::quantise(level, x, whole, &mut self.scales[row * blocks..][..blocks]);
+            }
+        } else {
+            self.values.resize(rows * self.stride, 0.0);
+            for (out, x) in
+                self.values.chunks_exact_mut(self.stride.max(1)).zip(x.chunks_exact(inputs.max(1)))
+            {
+                out[..inputs].copy_from_slice(x);
+                out[inputs..].fill(0.0);
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn finish(
+        y: &mut [f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        residual: Option<&[f32]>,
+    ) {
+        if let Some(bias) = bias {
+            for (y, b) in y.iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+        for_each_activation!(activation, |a| for y in y.iter_mut() {
+            *y = a.value::<FMA>(*y);
+        });
+        if let Some(residual) = residual {
+            for (y, r) in y.iter_mut().zip(residual) {
+                *y += r;
+            }
+        }
+    }
+
+    fn read_lines(lines: &[Line]) -> u32 {
+        let mut sums = [[0u32; PANEL]; 2];
+        let mut pairs = lines.chunks_exact(2);
+        for pair in pairs.by_ref() {
+            for (sum, line) in sums.iter_mut().zip(pair) {
+                for (s, w) in sum.iter_mut().zip(&line.0) {
+                    *s ^= w;
+                }
+            }
+        }
+        for line in pairs.remainder() {
+            for (s, w) in sums[0].iter_mut().zip(&line.0) {
+                *s ^= w;
+            }
+        }
+        sums.iter().flatten().fold(0, |a, b| a ^ b)
+    }
+
+    /// Values `from..from + height` of columns `column..column + count` to `out[height][width]`, from column `at` on.
+    fn unpack(
+        weight: &PackedWeight,
+        column: usize,
+        count: usize,
+        from: usize,
+        height: usize,
+        out: &mut [f32],
+        width: usize,
+        at: usize,
+    ) {
+        let (steps, blocks) = (weight.steps(), PackedWeight::blocks(weight.format, weight.inputs));
+        let mut done = 0;
+        while done < count {
+            let (panel, first) = ((column + done) / PANEL, (column + done) % PANEL);
+            let n = (PANEL - first).min(count - done);
+            for i in 0..height {
+                let input = from + i;
+                let out = &mut out[i * width + at + done..][..n];
+                let line = |a_word: usize| &weight.lines[panel * steps + input / a_word].0[first..][..n];
+                match weight.format {
+                    Format::F32 => {
+                        for (o, w) in out.iter_mut().zip(line(1)) {
+                            *o = f32::from_bits(*w);
+                        }
+                    }
+                    Format::Bf16 => {
+                        let shift = 16 * (input % 2) as u32;
+                        for (o, w) in out.iter_mut().zip(line(2)) {
+                            *o = f32::from_bits(*w >> shift << 16);
+                        }
+                    }
+                    Format::Int8 => {
+                        let shift = int8::byte(input);
+                        let scales = &weight.scales[panel * blocks + input / BLOCK][first..][..n];
+                        for ((o, w), s) in out.iter_mut().zip(line(4)).zip(scales) {
+                            *o = ((*w >> shift << 24).cast_signed() >> 24) as f32 * s;
+                        }
+                    }
+                }
+            }
+            done += n;
+        }
+    }
+}
+
+/// Matrices that are one: beside each other (columns of one follow those of the one before), or over each other
+/// (inputs do). As the second factor of [`gemm`](super::gemm::gemm), for many rows.
+#[derive(Debug, Clone)]
+pub struct Joined<'a> {
+    parts: Vec<&'a PackedWeight>,
+    beside: bool,
+}
+
+impl<'a> Joined<'a> {
+    /// All with the same inputs.
+    #[must_use]
+    pub fn beside(parts: Vec<&'a PackedWeight>) -> Self {
+        Self { parts, beside: true }
+    }
+
+    /// All with the same outputs.
+    #[must_use]
+    pub fn over(parts: Vec<&'a PackedWeight>) -> Self {
+        Self { parts, beside: false }
+    }
+}
+
+impl Source for Joined<'_> {
+    fn pack(
+        &self,
+        level: Level,
+        lane: usize,
+        lanes: usize,
+        width: usize,
+        from: usize,
+        height: usize,
+        out: &mut [f32],
+    ) {
+        if lanes < width {
+            for out in out.chunks_exact_mut(width).take(height) {
+                out[lanes..].fill(0.0);
+            }
+        }
+        let mut start = 0;
+        for part in &self.parts {
+            let (size, wanted, count) =
+                if self.beside { (part.outputs, lane, lanes) } else { (part.inputs, from, height) };
+            let (low, high) = (wanted.max(start), (wanted + count).min(start + size));
+            if low < high {
+                let n = high - low;
+                if self.beside {
+                    unpack(level, part, low - start, n, from, height, out, width, low - lane);
+                } else {
+                    let out = &mut out[(low - from) * width..];
+                    unpack(level, part, lane, lanes, low - start, n, out, width, 0);
+                }
+            }
+            start += size;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+use super::*;
+use crate::cpu::gemm::{Precision, Store, Strided, gemm};
+
+const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Int8];
+
+fn numbers(n: usize, seed: usize) -> Vec<f32> {
+    (0..n)
+        .map(|i| {
+            let h = (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed as u32 * 40_503);
+            let h = (h ^ h >> 15).wrapping_mul(2_246_822_519);
+            (h >> 8) as f32 / 8_388_608.0 - 1.0
+        })
+        .collect()
+}
+
+/// Products with the weights as they are stored.
+fn naive(weight: &PackedWeight, x: &[f32]) -> Vec<f64> {
+    let stored: Vec<f32> = (0..weight.inputs() * weight.outputs())
+        .map(|at| weight.value(at / weight.outputs(), at % weight.outputs()))
+        .collect();
+    let mut y = Vec::new();
+    for x in x.chunks_exact(weight.inputs()) {
+        for o in 0..weight.outputs() {
+            let terms = x
+                .iter()
+                .enumerate()
+                .map(|(i, x)| f64::from(*x) * f64::from(stored[i * weight.outputs() + o]));
+            y.push(terms.sum());
+        }
+    }
+    y
+}
+
+const SHAPES: [[usize; 3]; 10] = [
+    [1, 1, 1],
+    [1, 384, 192],
+    [1, 129, 65],
+    [2, 127, 64],
+    [3, 130, 63],
+    [4, 5, 200],
+    [5, 258, 70],
+    [8, 64, 64],
+    [15, 33, 10],
+    [16, 96, 130],
+];
+
+#[test]
+fn products_are_right_at_every_level_and_in_every_format() {
+    for [rows, inputs, outputs] in SHAPES {
+        let (x, w) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
+        let (bias, residual) = (numbers(outputs, 3), numbers(rows * outputs, 4));
+        for format in FORMATS {
+            let weight = PackedWeight::from_rows(format, inputs, outputs, &w);
+            let expected = naive(&weight, &x);
+            for level in Level::available() {
+                let mut prepared = Activations::default();
+                prepared.set(level, format, rows, &x);
+                let mut y = vec![9.0; rows * outputs];
+                forward(level, &weight, &prepared, &Epilogue::default(), &mut y);
+                let rounding = if format == Format::Int8 { 1.0 / 65_534.0 } else { 1e-6 };
+                let slack = rounding * (inputs as f64 + 4.0);
+                for (at, (y, e)) in y.iter().zip(&expected).enumerate() {
+                    let what = format!("{rows}x{inputs}x{outputs} {format:?} {level:?} {at}");
+                    assert!((f64::from(*y) - e).abs() < slack, "{what}: {y}, not {e}");
+                }
+                let epilogue =
+                    Epilogue { bias: Some(&bias), activation: Activation::Silu, residual: Some(&residual) };
+                forward(level, &weight, &prepared, &epilogue, &mut y);
+                for (at, (y, e)) in y.iter().zip(&expected).enumerate() {
+                    let z = e + f64::from(bias[at % outputs]);
+                    let e = z / (1.0 + (-z).exp()) + f64::from(residual[at]);
+                    assert!(
+                        (f64::from(*y) - e).abs() < 2.0 * slack,
+                        "{format:?} {level:?} {at}: {y}, not {e}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn stored_weights_are_as_close_as_their_format_says() {
+    let (inputs, outputs) = (300, 70);
+    let w = numbers(inputs * outputs, 5);
+    for format in FORMATS {
+        let rows = PackedWeight::from_rows(format, inputs, outputs, &w);
+        let columns = PackedWeight::new(format, inputs, outputs, |i, o| w[i * outputs + o]);
+        for i in 0..inputs {
+            for o in 0..outputs {
+                let (exact, stored) = (w[i * outputs + o], rows.value(i, o));
+                assert_eq!(stored, columns.value(i, o));
+                let bound = match format {
+                    Format::F32 => 0.0,
+                    Format::Bf16 => exact.abs() / 256.0,
+                    // The largest of a block is below 1.
+                    Format::Int8 => 1.0 / 253.0,
+                };
+                assert!((exact - stored).abs() <= bound, "{format:?}: {exact} is {stored}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_numbers_are_the_same_at_every_level() {
+    let (inputs, outputs) = (200, 64);
+    // Every block has the largest number, so that all scales are 1 and nothing is rounded.
+    let w = |i: usize| if i / outputs % 64 == 0 { -127.0 } else { ((i * 37) % 255) as f32 - 127.0 };
+    let w: Vec<f32> = (0..inputs * outputs).map(w).collect();
+    let x: Vec<f32> = (0..inputs).map(|i| if i % 64 == 0 { 32_767.0 } else { (i % 77) as f32 }).collect();
+    let weight = PackedWeight::from_rows(Format::Int8, inputs, outputs, &w);
+    let expected = naive(&weight, &x);
+    for level in Level::available() {
+        let mut prepared = Activations::default();
+        prepared.set(level, Format::Int8, 1, &x);
+        let mut y = vec![0.0; outputs];
+        forward(level, &weight, &prepared, &Epilogue::default(), &mut y);
+        for (y, e) in y.iter().zip(&expected) {
+            assert!((f64::from(*y) - e).abs() <= e.abs() * 1e-6 + 1e-3, "{level:?}: {y}, not {e}");
+        }
+    }
+}
+
+#[test]
+fn zeros_and_nan_go_through() {
+    for level in Level::available() {
+        for format in FORMATS {
+            let weight = PackedWeight::from_rows(format, 6, 3, &[0.0; 18]);
+            let mut prepared = Activations::default();
+            prepared.set(level, format, 1, &[0.0; 6]);
+            let mut y = [1.0; 3];
+            forward(level, &weight, &prepared, &Epilogue::default(), &mut y);
+            assert_eq!(y, [0.0; 3]);
+            prepared.set(level, format, 1, &[0.0, 1.0, f32::NAN, 0.0, 0.0, 0.0]);
+            forward(level, &weight, &prepared, &Epilogue::default(), &mut y);
+            assert!(y.iter().all(|y| y.is_nan()), "{format:?} {level:?}: {y:?}");
+        }
+    }
+}
+
+#[test]
+fn joined_matrices_are_one_for_many_rows() {
+    let (rows, inputs, widths) = (33, 70, [100, 64, 7]);
+    let outputs: usize = widths.iter().sum();
+    let (x, w) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
+    for format in FORMATS {
+        let mut start = 0;
+        let beside: Vec<PackedWeight> = widths
+            .iter()
+            .map(|width| {
+                let from = start;
+                start += width;
+                PackedWeight::new(format, inputs, *width, |i, o| w[i * outputs + from + o])
+            })
+            .collect();
+        let heights = [30, 25, 15];
+        let mut start = 0;
+        let over: Vec<PackedWeight> = heights
+            .iter()
+            .map(|height| {
+                let from = start;
+                start += height;
+                PackedWeight::new(format, *height, outputs, |i, o| w[(from + i) * outputs + o])
+            })
+            .collect();
+        for level in Level::available() {
+            for joined in [Joined::beside(beside.iter().collect()), Joined::over(over.iter().collect())] {
+                let mut y = vec![0.0; rows * outputs];
+                let a = Strided::rows(&x, inputs);
+                gemm(
+                    level,
+                    Precision::F32,
+                    [rows, outputs, inputs],
+                    &a,
+                    &joined,
+                    &Store::new(&mut y, outputs),
+                );
+                let value = |i: usize, o: usize| {
+                    let (parts, mut at) = (&joined.parts, if joined.beside { o } else { i });
+                    for part in parts {
+                        let size = if joined.beside { part.outputs() } else { part.inputs() };
+                        if at < size {
+                            return if joined.beside { part.value(i, at) } else { part.value(at, o) };
+                        }
+                        at -= size;
+                    }
+                    unreachable!("a place outside of the matrix")
+                };
+                for row in 0..rows {
+                    for o in 0..outputs {
+                        let e: f64 = (0..inputs)
+                            .map(|i| f64::from(x[row * inputs + i]) * f64::from(value(i, o)))
+                            .sum();
+                        let found = f64::from(y[row * outputs + o]);
+                        assert!((found - e).abs() < 1e-4, "{format:?} {level:?} {row} {o}: {found}, not {e}");
+                    }
+                }
+            }
+        }
+    }
+}

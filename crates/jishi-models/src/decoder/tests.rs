@@ -1,0 +1,177 @@
+use super::*;
+
+fn tiny() -> DecoderConfig {
+    DecoderConfig {
+        layers: 2,
+        width: 24,
+        heads: 3,
+        hidden: 100,
+        context: 20,
+        vocabulary: 37,
+        activation: Activation::GeluTanh,
+        epsilon: 1e-5,
+    }
+}
+
+/// Tensors whose biases and norms are not trivial, large enough that attention is not uniform.
+fn tensors(config: &DecoderConfig) -> Vec<NamedTensor> {
+    let mut tensors = peer_tensors(config);
+    for (t, tensor) in tensors.iter_mut().enumerate() {
+        for (i, v) in tensor.data.iter_mut().enumerate() {
+            *v = *v * 4.0 + if tensor.shape.len() == 1 { ((i * 7 + t) % 11) as f32 * 0.05 - 0.2 } else { 0.0 };
+        }
+    }
+    tensors
+}
+
+/// The model as its definition says, in `f64`: logits of each position.
+fn naive(config: &DecoderConfig, tensors: &[NamedTensor], tokens: &[u32]) -> Vec<Vec<f64>> {
+    let get = |name: &str| -> Vec<f64> {
+        let tensor = tensors.iter().find(|t| t.name == name).expect("a tensor of this name");
+        tensor.data.iter().map(|v| f64::from(*v)).collect()
+    };
+    let linear = |x: &[f64], name: &str| -> Vec<f64> {
+        let (w, b) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
+        (0..b.len()).map(|o| b[o] + x.iter().enumerate().map(|(i, x)| x * w[i * b.len() + o]).sum::<f64>()).collect()
+    };
+    let norm = |x: &[f64], name: &str| -> Vec<f64> {
+        let (w, b) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
+        let n = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / n;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        let scale = 1.0 / (variance + f64::from(config.epsilon)).sqrt();
+        x.iter().enumerate().map(|(i, x)| (x - mean) * scale * w[i] + b[i]).collect()
+    };
+    let (width, dim) = (config.width, config.head_dim());
+    let (wte, wpe, head) = (get("wte.weight"), get("wpe.weight"), get("lm_head.weight"));
+    let mut x: Vec<Vec<f64>> = tokens
+        .iter()
+        .enumerate()
+        .map(|(t, token)| (0..width).map(|i| wte[*token as usize * width + i] + wpe[t * width + i]).collect())
+        .collect();
+    for layer in 0..config.layers {
+        let name = |part: &str| format!("h.{layer}.{part}");
+        let qkv: Vec<Vec<f64>> = x.iter().map(|x| linear(&norm(x, &name("ln_1")), &name("attn.c_attn"))).collect();
+        for t in 0..x.len() {
+            let mut inner = vec![0.0; width];
+            for h in 0..config.heads {
+                let score = |s: usize| {
+                    let terms = (0..dim).map(|d| qkv[t][h * dim + d] * qkv[s][width + h * dim + d]);
+                    (terms.sum::<f64>() / (dim as f64).sqrt()).exp()
+                };
+                let weights: Vec<f64> = (0..=t).map(score).collect();
+                let total: f64 = weights.iter().sum();
+                for d in 0..dim {
+                    inner[h * dim + d] =
+                        (0..=t).map(|s| weights[s] * qkv[s][2 * width + h * dim + d]).sum::<f64>() / total;
+                }
+            }
+            let out = linear(&inner, &name("attn.c_proj"));
+            x[t].iter_mut().zip(out).for_each(|(x, o)| *x += o);
+        }
+        for x in &mut x {
+            let hidden = linear(&norm(x, &name("ln_2")), &name("mlp.c_fc"));
+            let gelu = |z: &f64| 0.5 * z * (1.0 + (0.797_884_560_802_865_4 * (z + 0.044_715 * z.powi(3))).tanh());
+            let out = linear(&hidden.iter().map(gelu).collect::<Vec<_>>(), &name("mlp.c_proj"));
+            x.iter_mut().zip(out).for_each(|(x, o)| *x += o);
+        }
+    }
+    let last = |x: &Vec<f64>| -> Vec<f64> {
+        let x = norm(x, "ln_f");
+        (0..config.vocabulary).map(|o| (0..width).map(|i| x[i] * head[o * width + i]).sum()).collect()
+    };
+    x.iter().map(last).collect()
+}
+
+/// Largest difference, divided by the largest of the expected.
+fn error(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
+    found.iter().zip(expected).fold(0f64, |a, (f, e)| a.max((f64::from(*f) - e).abs())) / largest
+}
+
+const TOKENS: [u32; 14] = [3, 36, 0, 5, 5, 9, 17, 30, 2, 1, 11, 23, 8, 3];
+
+#[test]
+fn logits_are_those_of_the_definition() {
+    let config = tiny();
+    let tensors = tensors(&config);
+    let expected = naive(&config, &tensors, &TOKENS);
+    for (format, bound) in [(Format::F32, 1e-5), (Format::Bf16, 1.5e-2), (Format::Int8, 2.5e-2)] {
+        let mut decoder = Decoder::new(config.clone(), format, &tensors).expect("a decoder");
+        let mut worst = 0f64;
+        for level in Level::available() {
+            decoder.level = level;
+            // Step by step.
+            decoder.rewind(0);
+            for (token, expected) in TOKENS.iter().zip(&expected) {
+                worst = worst.max(error(decoder.step(*token).expect("logits"), expected));
+            }
+            // All at once, and a prompt in two parts with steps after it.
+            decoder.rewind(0);
+            let all = decoder.forward(&TOKENS).expect("logits");
+            for (found, expected) in all.chunks_exact(config.vocabulary).zip(&expected) {
+                worst = worst.max(error(found, expected));
+            }
+            decoder.rewind(0);
+            worst = worst.max(error(decoder.prefill(&TOKENS[..5]).expect("logits"), &expected[4]));
+            worst = worst.max(error(decoder.prefill(&TOKENS[5..12]).expect("logits"), &expected[11]));
+            worst = worst.max(error(decoder.step(TOKENS[12]).expect("logits"), &expected[12]));
+            worst = worst.max(error(decoder.prefill(&TOKENS[13..]).expect("logits"), &expected[13]));
+            assert_eq!(decoder.position(), 14);
+        }
+        assert!(worst < bound, "{format:?}: {worst}");
+    }
+}
+
+#[test]
+fn an_output_layer_that_is_missing_is_the_table_of_tokens() {
+    let config = tiny();
+    let mut tied = tensors(&config);
+    let table = tied[0].data.clone();
+    let head = tied.iter().position(|t| t.name == "lm_head.weight").expect("an output layer");
+    tied[head].data = table;
+    let mut whole = Decoder::new(config.clone(), Format::F32, &tied).expect("a decoder");
+    tied.remove(head);
+    for tensor in &mut tied {
+        tensor.name = format!("transformer.{}", tensor.name);
+    }
+    let mut decoder = Decoder::new(config, Format::F32, &tied).expect("a decoder");
+    assert_eq!(decoder.step(3).expect("logits"), whole.step(3).expect("logits"));
+}
+
+#[test]
+fn greedy_tokens_are_the_peers() {
+    let figures = bench(1).expect("figures");
+    for figures in &figures[..2] {
+        assert_eq!(figures.first, [1160, 4018, 1160, 141, 946, 1160], "{}", figures.format);
+    }
+    assert!(figures[1].logit_error < 0.02 && figures[2].logit_error < 0.02, "{figures:?}");
+}
+
+#[test]
+fn every_problem_is_named() {
+    let config = tiny();
+    let mut tensors = tensors(&config);
+    tensors.retain(|t| t.name != "h.1.mlp.c_fc.bias");
+    tensors[0].shape = vec![1, 2];
+    let message = Decoder::new(config.clone(), Format::F32, &tensors).expect_err("problems").to_string();
+    assert!(message.contains("h.1.mlp.c_fc.bias") && message.contains("wte.weight"), "{message}");
+    let odd = DecoderConfig { heads: 5, ..config.clone() };
+    assert!(Decoder::new(odd, Format::F32, &tensors).is_err());
+    let none = DecoderConfig { heads: 0, ..config };
+    assert!(Decoder::new(none, Format::F32, &tensors).is_err());
+}
+
+#[test]
+fn tokens_and_positions_that_do_not_exist_are_refused() {
+    let config = tiny();
+    let mut decoder = Decoder::new(config.clone(), Format::F32, &tensors(&config)).expect("a decoder");
+    assert!(decoder.step(37).is_err());
+    assert!(decoder.prefill(&[]).is_err());
+    assert!(decoder.prefill(&[0; 21]).is_err());
+    assert!(decoder.prefill(&[0; 20]).is_ok());
+    assert!(decoder.step(0).is_err());
+    decoder.rewind(19);
+    assert!(decoder.step(0).is_ok());
+}
