@@ -12,10 +12,11 @@
 mod pack;
 mod tile;
 #[cfg(target_arch = "x86_64")]
-mod wide;
+pub(super) mod wide;
 
 use half::bf16;
 
+pub(super) use pack::pair;
 pub(crate) use pack::round_bits;
 pub use pack::{Shifted, Source, Strided, Value};
 use tile::Tile;

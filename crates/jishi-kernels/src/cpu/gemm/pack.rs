@@ -238,7 +238,7 @@ multiversion! {
     }
 
     /// Rows of `values[height][width]` in pairs, as bfloat16: word `[pair][lane]` holds the even row below the odd one.
-    pub(super) fn pair(values: &[f32], width: usize, height: usize, out: &mut [u32]) {
+    pub fn pair(values: &[f32], width: usize, height: usize, out: &mut [u32]) {
         for (i, out) in out.chunks_exact_mut(width).take(height.div_ceil(2)).enumerate() {
             let even = &values[2 * i * width..][..width];
             if 2 * i + 1 < height {

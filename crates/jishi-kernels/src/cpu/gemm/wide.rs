@@ -162,11 +162,7 @@ unsafe fn turn_words(
 pub unsafe fn copy_pairs<T: Value>(part: &Part<'_, T>, out: &mut [u32]) {
     let words = part.height.div_ceil(2);
     part.check(words, out);
-    // Takes bfloat16 i of the lower half and of the upper half in turn.
-    let weave = {
-        let low = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-        _mm512_or_si512(low, _mm512_slli_epi32::<16>(_mm512_add_epi32(low, _mm512_set1_epi32(16))))
-    };
+    let weave = weave();
     for at in 0..words {
         let odd = 2 * at + 1 < part.height;
         for first in (0..part.width).step_by(16) {
@@ -191,4 +187,118 @@ pub unsafe fn copy_pairs<T: Value>(part: &Part<'_, T>, out: &mut [u32]) {
             }
         }
     }
+}
+
+/// No value: see [`gather_f32`].
+const OUTSIDE: usize = usize::MAX;
+
+/// Whether every run is inside the data.
+fn check_runs(data: &[f32], places: &[usize], count: usize) {
+    let end = data.len().checked_sub(count).expect("a run that is longer than its data");
+    assert!(places.iter().all(|place| *place <= end || *place == OUTSIDE), "a run outside of its data");
+}
+
+/// `data[place + at..]`, up to 16 values.
+///
+/// # Safety
+/// AVX-512 F; the places that `mask` names are inside the data, or `place` is [`OUTSIDE`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_run(data: &[f32], place: usize, at: usize, mask: u32) -> __m512 {
+    let (start, mask) =
+        if place == OUTSIDE { (data.as_ptr(), 0) } else { (data.as_ptr().wrapping_add(place + at), mask) };
+    // SAFETY: masked-out places are not read; the others are inside, by this function's contract.
+    unsafe { _mm512_maskz_loadu_ps(mask as u16, start) }
+}
+
+/// Packs lanes that start at `places`, or are zero where the place is `usize::MAX`: words `[count][width]`.
+///
+/// # Safety
+/// AVX-512 F, BW, VL.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub unsafe fn gather_f32(data: &[f32], places: &[usize], count: usize, width: usize, out: &mut [u32]) {
+    check_runs(data, places, count);
+    assert!(out.len() >= count * width && places.len() <= width, "a panel that is too small");
+    // SAFETY: runs are inside the data and the panel takes them.
+    unsafe {
+        turn_words(count, places.len(), width, out, |lane, at, words| {
+            _mm512_castps_si512(load_run(data, places[lane], at, bits(words)))
+        });
+    }
+}
+
+/// [`gather_f32`] as pairs of bfloat16: words `[count / 2][width]`.
+///
+/// # Safety
+/// AVX-512 F, BW, VL, BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn gather_pairs(data: &[f32], places: &[usize], count: usize, width: usize, out: &mut [u32]) {
+    check_runs(data, places, count);
+    let words = count.div_ceil(2);
+    assert!(out.len() >= words * width && places.len() <= width, "a panel that is too small");
+    // SAFETY: runs are inside the data and the panel takes them.
+    unsafe {
+        turn_words(words, places.len(), width, out, |lane, at, words| {
+            let (at, values) = (2 * at, (2 * words).min(count - 2 * at));
+            let low = load_run(data, places[lane], at, bits(values.min(16)));
+            let high = load_run(data, places[lane], at + 16, bits(values.saturating_sub(16)));
+            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+        });
+    }
+}
+
+/// Copies runs of `run` values from `places` (zeros where the place is `usize::MAX`) to `out[i][..run]`, `width` words
+/// apart.
+///
+/// # Safety
+/// AVX-512 F.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn copy_runs_f32(data: &[f32], places: &[usize], run: usize, width: usize, out: &mut [u32]) {
+    check_runs(data, places, run);
+    let Some(last) = places.len().checked_sub(1) else { return };
+    assert!(run <= width && out.len() >= last * width + run, "a panel that is too small");
+    for at in (0..run).step_by(16) {
+        let mask = bits((run - at).min(16));
+        for (i, place) in places.iter().enumerate() {
+            // SAFETY: runs are inside the data and the panel takes them.
+            unsafe {
+                let values = load_run(data, *place, at, mask);
+                let out = out.as_mut_ptr().add(i * width + at);
+                _mm512_mask_storeu_ps(out.cast(), mask as u16, values);
+            }
+        }
+    }
+}
+
+/// [`copy_runs_f32`] as pairs of bfloat16: runs 2i and 2i + 1 go to `out[i][..run]`.
+///
+/// # Safety
+/// AVX-512 F, BW, BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn copy_runs_pairs(data: &[f32], places: &[usize], run: usize, width: usize, out: &mut [u32]) {
+    check_runs(data, places, run);
+    let Some(last) = places.len().div_ceil(2).checked_sub(1) else { return };
+    assert!(run <= width && out.len() >= last * width + run, "a panel that is too small");
+    let weave = weave();
+    for at in (0..run).step_by(16) {
+        let mask = bits((run - at).min(16));
+        for (i, pair) in places.chunks(2).enumerate() {
+            // SAFETY: runs are inside the data and the panel takes them.
+            unsafe {
+                let low = load_run(data, pair[0], at, mask);
+                let high = load_run(data, pair.get(1).copied().unwrap_or(OUTSIDE), at, mask);
+                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                let out = out.as_mut_ptr().add(i * width + at);
+                _mm512_mask_storeu_epi32(out.cast(), mask as u16, _mm512_permutexvar_epi16(weave, both));
+            }
+        }
+    }
+}
+
+/// Takes bfloat16 i of the lower half and of the upper half in turn.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn weave() -> __m512i {
+    let low = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(_mm512_add_epi32(low, _mm512_set1_epi32(16))))
 }

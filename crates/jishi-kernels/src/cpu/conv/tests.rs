@@ -1,0 +1,122 @@
+use super::*;
+
+/// Numbers in ±1 that bfloat16 holds exactly.
+fn numbers(n: usize, seed: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 + seed * 104_729) % 255) as f32 / 128.0 - 1.0).collect()
+}
+
+#[allow(clippy::too_many_arguments)]
+fn conv(
+    batch: usize,
+    input: [usize; 2],
+    [channels, outputs]: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    groups: usize,
+) -> Conv2d {
+    let output = Conv2d::output_size(input, kernel, stride, padding, dilation).expect("a filter that fits");
+    Conv2d { batch, input, output, channels, outputs, kernel, stride, padding, dilation, groups }
+}
+
+fn shapes() -> Vec<Conv2d> {
+    let mut shapes = vec![
+        conv(1, [1, 1], [1, 1], [1, 1], [1, 1], [0, 0], [1, 1], 1),
+        conv(2, [5, 6], [3, 8], [3, 3], [1, 1], [1, 1], [1, 1], 1),
+        conv(2, [9, 7], [20, 33], [3, 3], [2, 2], [1, 1], [1, 1], 1),
+        conv(3, [8, 8], [16, 24], [1, 1], [2, 2], [0, 0], [1, 1], 1),
+        conv(2, [7, 9], [6, 4], [3, 2], [1, 2], [2, 0], [2, 3], 2),
+        conv(1, [11, 13], [4, 10], [5, 3], [3, 1], [2, 4], [1, 2], 1),
+        conv(2, [6, 5], [18, 18], [3, 3], [2, 1], [1, 1], [1, 1], 18),
+        conv(2, [6, 5], [4, 8], [3, 3], [1, 1], [1, 1], [1, 1], 4),
+        conv(1, [4, 4], [2, 3], [1, 1], [1, 1], [3, 3], [1, 1], 1),
+        conv(2, [16, 16], [3, 5], [7, 7], [2, 2], [3, 3], [1, 1], 1),
+        conv(1, [2, 3], [40, 70], [2, 2], [3, 3], [1, 1], [1, 1], 1),
+    ];
+    // Winograd's.
+    for (batch, input, channels, padding) in [
+        (1, [4, 4], [16, 32], [1, 1]),
+        (2, [5, 9], [32, 16], [1, 1]),
+        (1, [3, 3], [64, 64], [0, 0]),
+        (3, [7, 6], [48, 80], [0, 2]),
+        (2, [33, 30], [16, 16], [1, 1]),
+        (9, [16, 16], [32, 32], [1, 1]),
+        (40, [4, 4], [64, 96], [1, 1]),
+    ] {
+        shapes.push(conv(batch, input, channels, [3, 3], [1, 1], padding, [1, 1], 1));
+    }
+    shapes
+}
+
+/// Calls `f(x, weight, y)` with the places of all products of the convolution.
+fn products(c: &Conv2d, mut f: impl FnMut(usize, usize, usize)) {
+    let (inputs, outputs) = (c.channels / c.groups, c.outputs / c.groups);
+    for row in 0..c.batch * c.output[0] * c.output[1] {
+        let (image, y, x) =
+            (row / c.output[1] / c.output[0], row / c.output[1] % c.output[0], row % c.output[1]);
+        for tap in 0..c.kernel[0] * c.kernel[1] {
+            let (ky, kx) = (tap / c.kernel[1], tap % c.kernel[1]);
+            let (Some(py), Some(px)) = (
+                (y * c.stride[0] + ky * c.dilation[0]).checked_sub(c.padding[0]),
+                (x * c.stride[1] + kx * c.dilation[1]).checked_sub(c.padding[1]),
+            ) else {
+                continue;
+            };
+            if py >= c.input[0] || px >= c.input[1] {
+                continue;
+            }
+            let pixel = (image * c.input[0] + py) * c.input[1] + px;
+            for output in 0..c.outputs {
+                for input in 0..inputs {
+                    f(
+                        pixel * c.channels + output / outputs * inputs + input,
+                        (output * inputs + input) * c.kernel[0] * c.kernel[1] + tap,
+                        row * c.outputs + output,
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn close(found: &[f32], expected: &[f64], what: &str) {
+    let size = (expected.iter().map(|e| e * e).sum::<f64>() / expected.len() as f64).sqrt();
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f64::from(*f) - e).abs() <= 2e-5 * (size + 1.0), "{what}: {i} is {f}, not {e}");
+    }
+}
+
+#[test]
+fn convolutions_are_right_in_every_shape_level_and_precision() {
+    for c in shapes() {
+        let (x, w, dy) = (numbers(c.input_len(), 1), numbers(c.weight_len(), 2), numbers(c.output_len(), 3));
+        let (bias, bias_in) = (numbers(c.outputs, 4), numbers(c.channels, 5));
+        let mut y: Vec<f64> = (0..c.output_len()).map(|i| f64::from(bias[i % c.outputs])).collect();
+        let (mut dx, mut dw) = (vec![0.0; c.input_len()], vec![0.0; c.weight_len()]);
+        products(&c, |ix, iw, iy| {
+            y[iy] += f64::from(x[ix]) * f64::from(w[iw]);
+            dx[ix] += f64::from(dy[iy]) * f64::from(w[iw]);
+            dw[iw] += f64::from(dy[iy]) * f64::from(x[ix]);
+        });
+        let transposed: Vec<f64> =
+            dx.iter().enumerate().map(|(i, v)| v + f64::from(bias_in[i % c.channels])).collect();
+        for level in Level::available() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let what = format!("{c:?} {level:?} {precision:?}");
+                let mut out = vec![9.0; c.output_len()];
+                conv2d(level, precision, &c, &x, &w, Some(&bias), &mut out);
+                close(&out, &y, &format!("y {what}"));
+                let mut out = vec![9.0; c.input_len()];
+                conv2d_backward_input(level, precision, &c, &dy, &w, &mut out);
+                close(&out, &dx, &format!("dx {what}"));
+                let mut out = vec![9.0; c.weight_len()];
+                conv2d_backward_weight(level, precision, &c, &x, &dy, &mut out);
+                close(&out, &dw, &format!("dweight {what}"));
+                let mut out = vec![9.0; c.input_len()];
+                conv_transpose2d(level, precision, &c, &dy, &w, Some(&bias_in), &mut out);
+                close(&out, &transposed, &format!("transposed {what}"));
+            }
+        }
+    }
+}
