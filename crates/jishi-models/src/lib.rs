@@ -5,6 +5,7 @@
 //! seed and a parameter's name, and dropout on the seed, the step and the row.
 
 pub mod context;
+pub mod decoder;
 pub mod error;
 pub mod ft_transformer;
 pub mod gpt2;
@@ -18,6 +19,7 @@ pub mod table;
 pub mod weights;
 
 pub use context::Context;
+pub use decoder::{Decoder, DecoderConfig};
 pub use error::ModelError;
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use registry::{FAMILIES, Family};

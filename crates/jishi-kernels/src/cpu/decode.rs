@@ -46,7 +46,6 @@ impl KvCache {
     ///
     /// # Panics
     /// When there is no such head, or a task panicked with it.
-    #[must_use]
     pub fn write(&self, head: usize) -> RwLockWriteGuard<'_, HeadCache> {
         self.heads[head].write().expect("no task panicked with this head")
     }
@@ -55,7 +54,6 @@ impl KvCache {
     ///
     /// # Panics
     /// As [`write`](Self::write).
-    #[must_use]
     pub fn read(&self, head: usize) -> RwLockReadGuard<'_, HeadCache> {
         self.heads[head].read().expect("no task panicked with this head")
     }
@@ -109,7 +107,7 @@ impl HeadCache {
                 for (word, v) in line.iter_mut().zip(value) {
                     // The next position's half is cleared, so that nothing old is read with it.
                     let bits = round_bits(*v);
-                    *word = if position % 2 == 0 { bits } else { *word & 0xffff | bits << 16 };
+                    *word = if position.is_multiple_of(2) { bits } else { *word & 0xffff | bits << 16 };
                 }
             }
         } else {

@@ -28,8 +28,9 @@ use jishi_kernels::{Activation, multiversion};
 use jishi_recipe::{Problem, Problems};
 
 use crate::error::ModelError;
+use crate::gpt2::Gpt2Config;
 use crate::weights::NamedTensor;
-pub use bench::{DecodeFigures, bench, peer_tensors};
+pub use bench::{DecodeFigures, generate, measure};
 use weights::{Block, Norm, Pair, Tensors};
 
 /// Sizes of a decoder.
@@ -51,6 +52,21 @@ pub struct DecoderConfig {
     pub activation: Activation,
     /// Added to the variance by norms.
     pub epsilon: f32,
+}
+
+impl From<&Gpt2Config> for DecoderConfig {
+    fn from(config: &Gpt2Config) -> Self {
+        Self {
+            layers: config.layers,
+            width: config.width,
+            heads: config.heads,
+            hidden: 4 * config.width,
+            context: config.context,
+            vocabulary: config.vocabulary,
+            activation: config.activation,
+            epsilon: 1e-5,
+        }
+    }
 }
 
 impl DecoderConfig {
@@ -239,7 +255,8 @@ impl Decoder {
         normed.set(level, format, x, first, epsilon);
         for (index, (block, cache)) in self.blocks.iter().zip(&self.caches).enumerate() {
             let following = self.blocks.get(index + 1).map_or(&self.norm, |b| &b.norm);
-            let steps = [(&block.attention, &block.middle_norm, true), (&block.feed_forward, following, false)];
+            let steps =
+                [(&block.attention, &block.middle_norm, true), (&block.feed_forward, following, false)];
             for (pair, norm, attention) in steps {
                 let input = &normed.packed;
                 let share = |index: usize, out: &mut [f32]| {

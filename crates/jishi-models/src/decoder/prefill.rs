@@ -21,7 +21,9 @@ impl Decoder {
     /// When there is no token, one is not of the vocabulary, or they do not fit into the context.
     pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32], ModelError> {
         let Some((last, before)) = tokens.split_last() else {
-            return Err(ModelError::Bad(jishi_recipe::Problem::new("a prompt has at least one token").into()));
+            return Err(ModelError::Bad(
+                jishi_recipe::Problem::new("a prompt has at least one token").into(),
+            ));
         };
         if before.is_empty() {
             return self.step(*last);
@@ -79,8 +81,7 @@ impl Decoder {
             x = self.second(&block.attention, &inner, width, &x);
             let hidden = self.config.hidden;
             let bias = block.feed_forward.first_bias();
-            let epilogue =
-                Epilogue { bias: Some(&bias), activation: self.config.activation, residual: None };
+            let epilogue = Epilogue { bias: Some(&bias), activation: self.config.activation, residual: None };
             let normed = self.normalise(&x, &block.middle_norm);
             let inner = self.linear(&normed, &block.feed_forward.firsts(), width, hidden, epilogue);
             x = self.second(&block.feed_forward, &inner, hidden, &x);

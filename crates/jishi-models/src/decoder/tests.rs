@@ -1,4 +1,9 @@
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use jishi_kernels::Precision;
+
 use super::*;
+use crate::gpt2::Gpt2;
+use crate::weights::{export_weights, import_weights};
 
 fn tiny() -> DecoderConfig {
     DecoderConfig {
@@ -13,12 +18,60 @@ fn tiny() -> DecoderConfig {
     }
 }
 
+/// The weights of bench/torch_peer.py, from its integer hash.
+fn peer_tensors(config: &DecoderConfig) -> Vec<NamedTensor> {
+    let bound = 0.02 * 3f64.sqrt();
+    let value = |i: usize, seed: u64| {
+        let mixed = (i as u64).wrapping_mul(2_654_435_761) + seed * 40_503 * 65_537 + 12_345;
+        let mut h = mixed as u32;
+        h ^= h >> 15;
+        h = h.wrapping_mul(2_246_822_519);
+        h ^= h >> 13;
+        ((f64::from(h) / 4_294_967_296.0 - 0.5) * 2.0 * bound) as f32
+    };
+    let mut seed = 0;
+    let mut tensors = Vec::new();
+    let tensor = |name: String, shape: Vec<usize>, data| NamedTensor { name, shape, data, trainable: true };
+    // A table or a linear layer's `[out, in]`, which is turned where the reference has `[in, out]`.
+    let mut matrix = |name: String, out: usize, inputs: usize, turned: bool| {
+        seed += 1;
+        if turned {
+            let data = (0..inputs * out).map(|at| value(at % out * inputs + at / out, seed)).collect();
+            tensor(name, vec![inputs, out], data)
+        } else {
+            tensor(name, vec![out, inputs], (0..out * inputs).map(|at| value(at, seed)).collect())
+        }
+    };
+    let (width, hidden) = (config.width, config.hidden);
+    tensors.push(matrix("wte.weight".into(), config.vocabulary, width, false));
+    tensors.push(matrix("wpe.weight".into(), config.context, width, false));
+    for layer in 0..config.layers {
+        for (name, inputs, out) in [
+            ("attn.c_attn", width, 3 * width),
+            ("attn.c_proj", width, width),
+            ("mlp.c_fc", width, hidden),
+            ("mlp.c_proj", hidden, width),
+        ] {
+            tensors.push(matrix(format!("h.{layer}.{name}.weight"), out, inputs, true));
+            tensors.push(tensor(format!("h.{layer}.{name}.bias"), vec![out], vec![0.0; out]));
+        }
+    }
+    tensors.push(matrix("lm_head.weight".into(), config.vocabulary, width, false));
+    let norms = (0..config.layers).flat_map(|l| [format!("h.{l}.ln_1"), format!("h.{l}.ln_2")]);
+    for norm in norms.chain(["ln_f".to_owned()]) {
+        tensors.push(tensor(format!("{norm}.weight"), vec![width], vec![1.0; width]));
+        tensors.push(tensor(format!("{norm}.bias"), vec![width], vec![0.0; width]));
+    }
+    tensors
+}
+
 /// Tensors whose biases and norms are not trivial, large enough that attention is not uniform.
 fn tensors(config: &DecoderConfig) -> Vec<NamedTensor> {
     let mut tensors = peer_tensors(config);
     for (t, tensor) in tensors.iter_mut().enumerate() {
         for (i, v) in tensor.data.iter_mut().enumerate() {
-            *v = *v * 4.0 + if tensor.shape.len() == 1 { ((i * 7 + t) % 11) as f32 * 0.05 - 0.2 } else { 0.0 };
+            *v =
+                *v * 4.0 + if tensor.shape.len() == 1 { ((i * 7 + t) % 11) as f32 * 0.05 - 0.2 } else { 0.0 };
         }
     }
     tensors
@@ -32,7 +85,9 @@ fn naive(config: &DecoderConfig, tensors: &[NamedTensor], tokens: &[u32]) -> Vec
     };
     let linear = |x: &[f64], name: &str| -> Vec<f64> {
         let (w, b) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
-        (0..b.len()).map(|o| b[o] + x.iter().enumerate().map(|(i, x)| x * w[i * b.len() + o]).sum::<f64>()).collect()
+        (0..b.len())
+            .map(|o| b[o] + x.iter().enumerate().map(|(i, x)| x * w[i * b.len() + o]).sum::<f64>())
+            .collect()
     };
     let norm = |x: &[f64], name: &str| -> Vec<f64> {
         let (w, b) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
@@ -51,7 +106,8 @@ fn naive(config: &DecoderConfig, tensors: &[NamedTensor], tokens: &[u32]) -> Vec
         .collect();
     for layer in 0..config.layers {
         let name = |part: &str| format!("h.{layer}.{part}");
-        let qkv: Vec<Vec<f64>> = x.iter().map(|x| linear(&norm(x, &name("ln_1")), &name("attn.c_attn"))).collect();
+        let qkv: Vec<Vec<f64>> =
+            x.iter().map(|x| linear(&norm(x, &name("ln_1")), &name("attn.c_attn"))).collect();
         for t in 0..x.len() {
             let mut inner = vec![0.0; width];
             for h in 0..config.heads {
@@ -71,7 +127,8 @@ fn naive(config: &DecoderConfig, tensors: &[NamedTensor], tokens: &[u32]) -> Vec
         }
         for x in &mut x {
             let hidden = linear(&norm(x, &name("ln_2")), &name("mlp.c_fc"));
-            let gelu = |z: &f64| 0.5 * z * (1.0 + (0.797_884_560_802_865_4 * (z + 0.044_715 * z.powi(3))).tanh());
+            let gelu =
+                |z: &f64| 0.5 * z * (1.0 + (0.797_884_560_802_865_4 * (z + 0.044_715 * z.powi(3))).tanh());
             let out = linear(&hidden.iter().map(gelu).collect::<Vec<_>>(), &name("mlp.c_proj"));
             x.iter_mut().zip(out).for_each(|(x, o)| *x += o);
         }
@@ -142,11 +199,72 @@ fn an_output_layer_that_is_missing_is_the_table_of_tokens() {
 
 #[test]
 fn greedy_tokens_are_the_peers() {
-    let figures = bench(1).expect("figures");
-    for figures in &figures[..2] {
-        assert_eq!(figures.first, [1160, 4018, 1160, 141, 946, 1160], "{}", figures.format);
+    let config = DecoderConfig {
+        layers: 6,
+        width: 384,
+        heads: 6,
+        hidden: 1536,
+        context: 256,
+        vocabulary: 4096,
+        activation: Activation::Gelu,
+        epsilon: 1e-5,
+    };
+    let tensors = peer_tensors(&config);
+    let prompt: Vec<u32> = (0..16).collect();
+    let mut exact = Vec::new();
+    for (format, bound) in [(Format::F32, 0.0), (Format::Bf16, 0.01), (Format::Int8, 0.02)] {
+        let mut decoder = Decoder::new(config.clone(), format, &tensors).expect("a decoder");
+        let logits: Vec<f64> =
+            decoder.prefill(&prompt).expect("logits").iter().map(|l| f64::from(*l)).collect();
+        if format == Format::F32 {
+            exact.clone_from(&logits);
+        }
+        let logits: Vec<f32> = logits.iter().map(|l| *l as f32).collect();
+        let error = error(&logits, &exact);
+        assert!(error <= bound, "{format:?}: {error}");
+        let tokens = generate(&mut decoder, &prompt).expect("tokens");
+        assert_eq!(tokens.len(), 240);
+        if format != Format::Int8 {
+            assert_eq!(tokens[..6], [1160, 4018, 1160, 141, 946, 1160], "{format:?}");
+        }
     }
-    assert!(figures[1].logit_error < 0.02 && figures[2].logit_error < 0.02, "{figures:?}");
+}
+
+#[test]
+fn a_trained_model_decodes_with_its_own_weights() {
+    for tied in [false, true] {
+        let config = Gpt2Config {
+            layers: 2,
+            width: 24,
+            heads: 3,
+            context: 20,
+            vocabulary: 37,
+            tied,
+            activation: Activation::Gelu,
+        };
+        let model = Gpt2::init(&config, 0, &Device::flex());
+        let mut weights = export_weights(&model);
+        for (i, v) in weights.iter_mut().flat_map(|t| &mut t.data).enumerate() {
+            *v += ((i * 7) % 13) as f32 * 0.02 - 0.12;
+        }
+        let model = import_weights(model, &weights).expect("the same names");
+        let tokens = TOKENS.map(|t| i64::from(t)).to_vec();
+        let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, [1, TOKENS.len()]), &Device::flex());
+        let expected: Vec<f64> =
+            model.forward(tokens, Precision::F32).into_data().convert::<f64>().to_vec().expect("logits");
+        let mut decoder = Decoder::new((&config).into(), Format::F32, &weights).expect("a decoder");
+        let found = decoder.forward(&TOKENS).expect("logits");
+        assert!(error(&found, &expected) < 1e-5, "{}", error(&found, &expected));
+    }
+}
+
+#[test]
+fn a_decoder_is_measured() {
+    let config = DecoderConfig { context: 24, ..tiny() };
+    let mut decoder = Decoder::new(config.clone(), Format::Int8, &tensors(&config)).expect("a decoder");
+    let figures = measure(&mut decoder, 3).expect("figures");
+    assert_eq!((figures.tokens.len(), figures.generated.len(), figures.forward.len()), (8, 3, 3));
+    assert!(figures.read > 0.0 && figures.weight_bytes > 10_000);
 }
 
 #[test]

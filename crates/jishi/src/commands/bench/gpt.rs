@@ -15,7 +15,7 @@ use crate::error::CliError;
 
 /// A size.
 pub struct Size {
-    config: Gpt2Config,
+    pub config: Gpt2Config,
     batch: usize,
     measured: usize,
 }

@@ -1,6 +1,7 @@
 //! `jishi bench`: Jishi's own workloads. Each is a file here; bench/kernels.py compares them with PyTorch.
 
 mod csv;
+mod decode;
 mod figures;
 mod gpt;
 mod mlp;
@@ -22,10 +23,12 @@ struct Workload {
 }
 
 const BOTH: &[BenchPrecision] = &[BenchPrecision::F32, BenchPrecision::Bf16];
-const WORKLOADS: [Workload; 5] = [
+const ALL: &[BenchPrecision] = &[BenchPrecision::F32, BenchPrecision::Bf16, BenchPrecision::Int8];
+const WORKLOADS: [Workload; 6] = [
     Workload { name: "gpt-s", precisions: BOTH },
     Workload { name: "gpt-m", precisions: BOTH },
     Workload { name: "mlp", precisions: &[BenchPrecision::F32] },
+    Workload { name: "decode", precisions: ALL },
     Workload { name: "gemm", precisions: BOTH },
     Workload { name: "csv", precisions: &[BenchPrecision::F32] },
 ];
@@ -74,6 +77,7 @@ fn one(args: &BenchArgs, name: &str, precision: BenchPrecision) -> Result<Value,
         "gpt-s" => gpt::run(name, &gpt::small(), computed, args.profile),
         "gpt-m" => gpt::run(name, &gpt::medium(), computed, args.profile),
         "mlp" => mlp::run(args.profile),
+        "decode" => decode::run(precision),
         "gemm" => Ok(products::run(computed)),
         _ => {
             let Some(path) = &args.csv else {
