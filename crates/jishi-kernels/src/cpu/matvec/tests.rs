@@ -106,7 +106,8 @@ fn stored_weights_are_as_close_as_their_format_says() {
 fn whole_numbers_are_the_same_at_every_level() {
     let (inputs, outputs) = (200, 64);
     // Every block has the largest number, so that all scales are 1 and nothing is rounded.
-    let w = |i: usize| if (i / outputs).is_multiple_of(64) { -127.0 } else { ((i * 37) % 255) as f32 - 127.0 };
+    let w =
+        |i: usize| if (i / outputs).is_multiple_of(64) { -127.0 } else { ((i * 37) % 255) as f32 - 127.0 };
     let w: Vec<f32> = (0..inputs * outputs).map(w).collect();
     let x: Vec<f32> = (0..inputs).map(|i| if i % 64 == 0 { 32_767.0 } else { (i % 77) as f32 }).collect();
     let weight = PackedWeight::from_rows(Format::Int8, inputs, outputs, &w);
