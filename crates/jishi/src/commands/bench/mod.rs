@@ -6,6 +6,7 @@ mod gpt;
 mod mlp;
 mod peer;
 mod products;
+mod resnet;
 mod training;
 
 use jishi_kernels::Precision;
@@ -22,9 +23,10 @@ struct Workload {
 }
 
 const BOTH: &[BenchPrecision] = &[BenchPrecision::F32, BenchPrecision::Bf16];
-const WORKLOADS: [Workload; 5] = [
+const WORKLOADS: [Workload; 6] = [
     Workload { name: "gpt-s", precisions: BOTH },
     Workload { name: "gpt-m", precisions: BOTH },
+    Workload { name: "resnet", precisions: BOTH },
     Workload { name: "mlp", precisions: &[BenchPrecision::F32] },
     Workload { name: "gemm", precisions: BOTH },
     Workload { name: "csv", precisions: &[BenchPrecision::F32] },
@@ -73,6 +75,7 @@ fn one(args: &BenchArgs, name: &str, precision: BenchPrecision) -> Result<Value,
     match name {
         "gpt-s" => gpt::run(name, &gpt::small(), computed, args.profile),
         "gpt-m" => gpt::run(name, &gpt::medium(), computed, args.profile),
+        "resnet" => resnet::run(name, computed, args.profile),
         "mlp" => mlp::run(args.profile),
         "gemm" => Ok(products::run(computed)),
         _ => {
