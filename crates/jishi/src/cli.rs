@@ -257,7 +257,7 @@ pub struct VerifyArgs {
 /// Arguments of `jishi bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Workloads: `gpt-s`, `gpt-m`, `mlp`, `gemm`, `csv`. Default: those that need no file.
+    /// Workloads: `gpt-s`, `gpt-m`, `resnet18`, `mlp`, `decode`, `gemm`, `csv`. Default: those that need no file.
     pub names: Vec<String>,
     /// Number type of products. Default: all that a workload has, one after another.
     #[arg(long, value_name = "TYPE")]

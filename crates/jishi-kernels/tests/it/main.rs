@@ -6,6 +6,7 @@ mod embedding;
 mod linear;
 mod norm;
 mod rotary;
+mod vision;
 
 use burn::tensor::{Device, Tensor, TensorData};
 

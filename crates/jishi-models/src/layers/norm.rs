@@ -1,7 +1,7 @@
 //! Normalisation layers, with PyTorch's semantics.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module as functional};
+use burn::tensor::Tensor;
 use jishi_kernels::ops;
 
 use crate::context::Context;
@@ -65,17 +65,32 @@ impl BatchNorm {
     /// # Shapes
     /// - input and output: `[rows, width]`
     pub fn forward(&self, x: Tensor<2>, context: &mut Context) -> Tensor<2> {
+        self.forward_with(x, None, false, context)
+    }
+
+    /// The same over all axes but the last, plus a residual, through ReLU.
+    ///
+    /// # Shapes
+    /// - input, residual and output: `[.., width]`
+    pub fn forward_with<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        relu: bool,
+        context: &mut Context,
+    ) -> Tensor<D> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
+        let with = ops::BatchNorm { residual, relu, eps: EPS };
         if !context.is_training() {
-            let (mean, variance) = (self.running_mean.val(), self.running_var.val());
-            return functional::batch_norm(x, weight, bias, mean, variance, EPS);
+            let statistics = [self.running_mean.val(), self.running_var.val()];
+            return ops::batch_norm(x, weight, bias, statistics, with);
         }
-        let rows = x.dims()[0];
-        let normed = functional::batch_norm_train(x, weight, bias, EPS);
+        let rows: usize = x.dims()[..D - 1].iter().product();
+        let normed = ops::batch_norm_train(x, weight, bias, with);
         // One row has no variance to learn from.
         if rows > 1 {
-            let unbiased = normed.variance.inner() * (rows as f64 / (rows - 1) as f64);
-            for (running, new) in [(&self.running_mean, normed.mean.inner()), (&self.running_var, unbiased)] {
+            let unbiased = normed.variance * (rows as f64 / (rows - 1) as f64);
+            for (running, new) in [(&self.running_mean, normed.mean), (&self.running_var, unbiased)] {
                 context.update(running.id, running.val().inner() * (1.0 - MOMENTUM) + new * MOMENTUM);
             }
         }

@@ -9,6 +9,7 @@ mod depthwise;
 mod patches;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
 mod winograd;
 
 use patches::{Patches, Turned};
@@ -171,8 +172,9 @@ pub fn conv2d(
         depthwise::forward(level, conv, x, weight, bias, y);
         return;
     }
-    if winograd::pays(conv) {
-        winograd::forward(level, conv, x, weight, bias, y);
+    #[cfg(target_arch = "x86_64")]
+    if winograd::pays(level, conv) {
+        winograd::forward(conv, x, weight, bias, y);
         return;
     }
     let (inputs, outputs) = (conv.inputs_of_group(), conv.outputs_of_group());
@@ -215,8 +217,9 @@ fn backward_input(
         depthwise::backward_input(level, conv, dy, weight, bias, dx);
         return;
     }
-    if winograd::pays(conv) {
-        winograd::backward_input(level, conv, dy, weight, bias, dx);
+    #[cfg(target_arch = "x86_64")]
+    if winograd::pays(level, conv) {
+        winograd::backward_input(conv, dy, weight, bias, dx);
         return;
     }
     let (inputs, outputs) = (conv.inputs_of_group(), conv.outputs_of_group());
@@ -284,8 +287,9 @@ pub fn conv2d_backward_weight(
         depthwise::backward_weight(level, conv, x, dy, dweight);
         return;
     }
-    if winograd::pays(conv) {
-        winograd::backward_weight(level, conv, x, dy, dweight);
+    #[cfg(target_arch = "x86_64")]
+    if winograd::pays(level, conv) {
+        winograd::backward_weight(conv, x, dy, dweight);
         return;
     }
     let (inputs, outputs) = (conv.inputs_of_group(), conv.outputs_of_group());

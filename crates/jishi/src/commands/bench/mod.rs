@@ -7,6 +7,7 @@ mod gpt;
 mod mlp;
 mod peer;
 mod products;
+mod resnet;
 mod training;
 
 use jishi_kernels::Precision;
@@ -24,9 +25,10 @@ struct Workload {
 
 const BOTH: &[BenchPrecision] = &[BenchPrecision::F32, BenchPrecision::Bf16];
 const ALL: &[BenchPrecision] = &[BenchPrecision::F32, BenchPrecision::Bf16, BenchPrecision::Int8];
-const WORKLOADS: [Workload; 6] = [
+const WORKLOADS: [Workload; 7] = [
     Workload { name: "gpt-s", precisions: BOTH },
     Workload { name: "gpt-m", precisions: BOTH },
+    Workload { name: "resnet18", precisions: BOTH },
     Workload { name: "mlp", precisions: &[BenchPrecision::F32] },
     Workload { name: "decode", precisions: ALL },
     Workload { name: "gemm", precisions: BOTH },
@@ -76,6 +78,7 @@ fn one(args: &BenchArgs, name: &str, precision: BenchPrecision) -> Result<Value,
     match name {
         "gpt-s" => gpt::run(name, &gpt::small(), computed, args.profile),
         "gpt-m" => gpt::run(name, &gpt::medium(), computed, args.profile),
+        "resnet18" => resnet::run(name, computed, args.profile),
         "mlp" => mlp::run(args.profile),
         "decode" => decode::run(precision),
         "gemm" => Ok(products::run(computed)),
