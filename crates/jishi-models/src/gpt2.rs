@@ -3,7 +3,7 @@
 //! Hugging Face hub: `wte`, `wpe`, `h.0.attn.c_attn`, `ln_f`, and `lm_head` where it is not tied to `wte`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, module as functional};
+use burn::tensor::{Device, Int, Tensor};
 use jishi_kernels::cpu::cross_entropy::{Layout, Options};
 use jishi_kernels::ops::{self, Attention};
 use jishi_kernels::{Activation, Precision};
@@ -136,8 +136,7 @@ impl Gpt2 {
         let [_, time] = tokens.dims();
         let positions = self.wpe.weight.val();
         assert!(time <= positions.dims()[0], "{time} positions for a context of {}", positions.dims()[0]);
-        let x = functional::embedding(self.wte.weight.val(), tokens); // [batch, time, width]
-        let mut x = x + positions.narrow(0, 0, time).unsqueeze();
+        let mut x = ops::embedding(self.wte.weight.val(), tokens, Some((positions, 0))); // [batch, time, width]
         for block in &self.h {
             x = block.forward(x, precision);
         }

@@ -1,4 +1,4 @@
-//! `resnet`: training steps of ResNet-18 on images of 32 × 32 pixels, as bench/torch_peer.py does them.
+//! `resnet18`: training steps of ResNet-18 on images of 32 × 32 pixels, as bench/torch_peer.py does them.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use jishi_kernels::Precision;
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_first_losses_are_the_peers() {
-        let figures = train("resnet", Precision::F32, false, 1).expect("it trains");
+        let figures = train("resnet18", Precision::F32, false, 1).expect("it trains");
         // PyTorch 2.15, f32.
         let expected = [2.306_28, 0.284_84, 0.030_02, 0.007_98];
         for (found, expected) in figures["losses"].as_array().expect("losses").iter().zip(expected) {
