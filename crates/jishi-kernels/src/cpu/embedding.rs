@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn tokens(n: usize, rows: usize) -> Vec<u32> {
-        (0..n as u64).map(|i| ((i * 2_654_435_761 >> 7) % rows as u64) as u32).collect()
+        (0..n as u64).map(|i| (((i * 2_654_435_761) >> 7) % rows as u64) as u32).collect()
     }
 
     fn numbers(n: usize) -> Vec<f32> {

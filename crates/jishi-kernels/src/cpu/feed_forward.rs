@@ -97,7 +97,6 @@ pub fn forward(
                     let z = kept.as_ref().map(|z| (z, row));
                     let sink = Hidden { h: SharedMut::new(h), z, bias: b1, activation, columns: hidden };
                     gemm_packed(level, precision, [count, hidden, width], &a, w1, &sink);
-                    drop(sink);
                     let sink = Output { y: &out, row, bias: b2, residual, columns: width };
                     gemm_packed(
                         level,
@@ -111,7 +110,6 @@ pub fn forward(
             });
         });
     });
-    drop(kept);
     (y, z)
 }
 
@@ -233,7 +231,6 @@ pub fn backward(
                         let a = Strided::rows(&dy[row * width..], width);
                         let sink = Slopes { dz: SharedMut::new(block), z, activation, columns: hidden };
                         gemm_packed(level, precision, [count, hidden, width], &a, w2, &sink);
-                        drop(sink);
                         // SAFETY: rows and sums of different tasks do not overlap.
                         let sums = unsafe { sums.slice(task * hidden, hidden) };
                         // SAFETY: as above.
@@ -243,7 +240,6 @@ pub fn backward(
                             let sink = super::gemm::Store::new(rows, width);
                             let a = Strided::rows(block, hidden);
                             gemm_packed(level, precision, [count, width, hidden], &a, w1, &sink);
-                            drop(sink);
                             // SAFETY: as above.
                             unsafe { dx.slice(row * width, count * width) }.copy_from_slice(rows);
                         }

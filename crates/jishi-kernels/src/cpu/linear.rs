@@ -208,10 +208,9 @@ impl Sink for Finish<'_> {
                 *y += b;
             }
         }
-        match &self.z {
+        if let Some(z) = &self.z {
             // SAFETY: as above.
-            Some(z) => unsafe { z.set(at, y) },
-            None => {}
+            unsafe { z.set(at, y) };
         }
         let activation = self.epilogue.activation;
         for_each_activation!(activation, |a| for y in y.iter_mut() {
@@ -261,7 +260,6 @@ pub fn forward_from(
         Finish { y: SharedMut::new(&mut y), z: z.as_mut().map(KeptMut::new), epilogue, columns: outputs };
     let shape = [rows, outputs, inputs];
     gemm(level, precision, shape, &x.rows(inputs), weight, &sink);
-    drop(sink);
     (y, z)
 }
 

@@ -248,10 +248,10 @@ fn a_trained_model_decodes_with_its_own_weights() {
             *v += ((i * 7) % 13) as f32 * 0.02 - 0.12;
         }
         let model = import_weights(model, &weights).expect("the same names");
-        let tokens = TOKENS.map(|t| i64::from(t)).to_vec();
+        let tokens = TOKENS.map(i64::from).to_vec();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, [1, TOKENS.len()]), &Device::flex());
         let expected: Vec<f64> =
-            model.forward(tokens, Precision::F32).into_data().convert::<f64>().to_vec().expect("logits");
+            model.forward(tokens, Precision::F32).into_data().convert::<f64>().try_to_vec::<f64>().expect("logits");
         let mut decoder = Decoder::new((&config).into(), Format::F32, &weights).expect("a decoder");
         let found = decoder.forward(&TOKENS).expect("logits");
         assert!(error(&found, &expected) < 1e-5, "{}", error(&found, &expected));
