@@ -187,6 +187,8 @@ impl ResNet {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
     use crate::weights::export_weights;
 
@@ -222,7 +224,9 @@ mod tests {
     fn training_updates_running_statistics() {
         let model = ResNet::init(&ResNetConfig::resnet18(Stem::Small, 10), 0, &Device::flex().autodiff());
         let mut context = Context::training(0, 0, 0);
-        let x = Tensor::ones([2, 8, 8, 3], &Device::flex().autodiff());
+        // Images that differ: equal ones have no variance, and what comes after would be zero.
+        let values: Vec<f32> = (0..4 * 16 * 16 * 3).map(|i| (i * 7919 % 255) as f32 / 128.0 - 1.0).collect();
+        let x = Tensor::from_data(TensorData::new(values, [4, 16, 16, 3]), &Device::flex().autodiff());
         let _ = model.forward(x, &mut context, Precision::F32);
         let before = export_weights(&model);
         let after = export_weights(&context.apply_updates(model));

@@ -118,3 +118,46 @@ fn convolutions_are_right_in_every_shape_level_and_precision() {
         }
     }
 }
+
+/// Errors over the size of results, `[largest, root mean square]`, against `f64`.
+fn errors(found: &[f32], expected: &[f64]) -> [f64; 2] {
+    let mean = |f: &dyn Fn(usize) -> f64| (0..expected.len()).map(f).sum::<f64>() / expected.len() as f64;
+    let size = mean(&|i| expected[i].powi(2)).sqrt();
+    let error = |i: usize| (f64::from(found[i]) - expected[i]).abs();
+    let largest = (0..expected.len()).map(error).fold(0.0, f64::max);
+    [largest / size, mean(&|i| error(i).powi(2)).sqrt() / size]
+}
+
+#[test]
+fn errors_of_sums_and_of_minimal_filtering_are_bounded() {
+    for (batch, size, channels) in [(2, 16, 64), (2, 8, 128), (8, 4, 256)] {
+        let c = conv(batch, [size; 2], [channels; 2], [3, 3], [1, 1], [1, 1], [1, 1], 1);
+        let noise = |n: usize, seed: usize| -> Vec<f32> {
+            let hash = |i: usize| ((i + seed * 7_654_321) as u32).wrapping_mul(2_654_435_761);
+            (0..n)
+                .map(|i| (hash(i) ^ hash(i) >> 15).wrapping_mul(2_246_822_519) as f32 / 2e9 - 1.07)
+                .collect()
+        };
+        let (x, w, dy) = (noise(c.input_len(), 1), noise(c.weight_len(), 2), noise(c.output_len(), 3));
+        let (mut y, mut dw) = (vec![0.0; c.output_len()], vec![0.0; c.weight_len()]);
+        products(&c, |ix, iw, iy| {
+            y[iy] += f64::from(x[ix]) * f64::from(w[iw]);
+            dw[iw] += f64::from(dy[iy]) * f64::from(x[ix]);
+        });
+        for level in Level::available() {
+            let (mut found, mut found_dw) = (vec![0.0; y.len()], vec![0.0; dw.len()]);
+            conv2d(level, Precision::F32, &c, &x, &w, None, &mut found);
+            conv2d_backward_weight(level, Precision::F32, &c, &x, &dy, &mut found_dw);
+            let (forward, weight) = (errors(&found, &y), errors(&found_dw, &dw));
+            println!(
+                "{size} {channels} {level:?}: y {:.1e} {:.1e} dweight {:.1e} {:.1e}",
+                forward[0], forward[1], weight[0], weight[1]
+            );
+            // Plain sums: 3e-6 and 3e-7 were found; F(4 × 4, 3 × 3), which AVX-512 uses, loses a digit to its large factors.
+            let bounds = if level >= Level::Avx512 { [1e-4, 5e-6] } else { [1e-5, 1e-6] };
+            for [largest, typical] in [forward, weight] {
+                assert!(largest < bounds[0] && typical < bounds[1], "{c:?} {level:?} {forward:?} {weight:?}");
+            }
+        }
+    }
+}

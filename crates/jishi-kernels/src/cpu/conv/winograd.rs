@@ -3,8 +3,10 @@
 //! which each is a product of matrices of its own, and 4 × 4 results come back. That takes a quarter of the
 //! multiplications. The gradient of the filters is the same algorithm turned around.
 //!
-//! Sums are in `f32`, whatever the precision: with AVX-512 this is faster than products of bfloat16 over patches, and closer
-//! (the largest error over ResNet's shapes was 2e-6 of the result's size, that of plain sums 4e-7).
+//! Sums are in `f32`, whatever the precision: with AVX-512 this is faster than products of bfloat16 over patches. It
+//! loses about a digit to plain sums of `f32`: measured over three shapes (tests), errors over the root mean square of the
+//! results were at most 6e-5 and typically 4e-6, those of plain sums 3e-6 and 4e-7. Infinite values become NaN, and NaN
+//! spreads, within a tile of 6 × 6 pixels.
 //!
 //! Where there are many tiles, a task turns a block of them and multiplies it with filters that were turned before. Where
 //! there are few, tiles are turned before and a task turns the filters of 32 results. Either way what a task
