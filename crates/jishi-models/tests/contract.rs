@@ -165,6 +165,31 @@ fn forward_has_the_documented_shape() {
 }
 
 #[test]
+fn fused_operations_give_what_composed_ones_give() {
+    for case in cases() {
+        let model = build(&case, 0.1, 1);
+        let run = || {
+            let y = model.forward(input(&case, BATCH), &mut Context::training(1, 0, 0));
+            let loss = loss(&model, input(&case, BATCH), &mut Context::training(1, 0, 0));
+            (values(y), gradients(&model, loss))
+        };
+        let (fused, composed) = (run(), jishi_kernels::ops::composed_only(run));
+        let close = |found: &[f32], expected: &[f32], what: &str| {
+            let size = expected.iter().fold(1e-3f32, |a, v| a.max(v.abs()));
+            for (f, e) in found.iter().zip(expected) {
+                assert!((f - e).abs() <= 1e-4 * size, "{}: {what}: {f} {e}", case.name);
+            }
+        };
+        close(&fused.0, &composed.0, "output");
+        assert_eq!(fused.1.len(), composed.1.len());
+        for (f, e) in fused.1.iter().zip(&composed.1) {
+            assert_eq!(f.is_some(), e.is_some(), "{}", case.name);
+            close(f.as_deref().unwrap_or(&[]), e.as_deref().unwrap_or(&[]), "gradient");
+        }
+    }
+}
+
+#[test]
 fn bfloat16_factors_change_results_and_gradients_a_little() {
     for case in cases() {
         let model = build(&case, 0.0, 1);

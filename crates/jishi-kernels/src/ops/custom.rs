@@ -25,9 +25,27 @@ pub(crate) trait Differentiable: Clone + Debug + Send + 'static {
     fn backward(self, gradient: FlexTensor, wanted: &[bool]) -> Vec<Option<FlexTensor>>;
 }
 
+thread_local! {
+    static COMPOSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs `f` with every operation that this thread calls composed of Burn's own, as on other backends: to compare a
+/// whole model with itself.
+pub fn composed_only<R>(f: impl FnOnce() -> R) -> R {
+    /// Puts the flag back, also where `f` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            COMPOSED.set(self.0);
+        }
+    }
+    let _restore = Restore(COMPOSED.replace(true));
+    f()
+}
+
 /// Whether a tensor is in this machine's memory as `f32`, so that our kernels can read it.
 pub(crate) fn is_ours<const D: usize>(tensor: &Tensor<D>) -> bool {
-    if tensor.dtype() != DType::F32 {
+    if COMPOSED.get() || tensor.dtype() != DType::F32 {
         return false;
     }
     match tensor.clone().into_dispatch().kind {
