@@ -250,8 +250,12 @@ fn a_trained_model_decodes_with_its_own_weights() {
         let model = import_weights(model, &weights).expect("the same names");
         let tokens = TOKENS.map(i64::from).to_vec();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, [1, TOKENS.len()]), &Device::flex());
-        let expected: Vec<f64> =
-            model.forward(tokens, Precision::F32).into_data().convert::<f64>().try_to_vec::<f64>().expect("logits");
+        let expected: Vec<f64> = model
+            .forward(tokens, Precision::F32)
+            .into_data()
+            .convert::<f64>()
+            .try_to_vec::<f64>()
+            .expect("logits");
         let mut decoder = Decoder::new((&config).into(), Format::F32, &weights).expect("a decoder");
         let found = decoder.forward(&TOKENS).expect("logits");
         assert!(error(&found, &expected) < 1e-5, "{}", error(&found, &expected));
