@@ -141,7 +141,7 @@ impl Mlp {
         }
         match &self.output {
             Output::Single(linear) => linear.forward(x, context),
-            Output::Ensemble(linear) => linear.forward(x),
+            Output::Ensemble(linear) => linear.forward(x, context),
         }
     }
 

@@ -728,8 +728,7 @@ pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
-    /// The layers' matrix products and convolutions from bfloat16 factors with 32-bit sums; master weights, reductions
-    /// and the optimiser stay in 32-bit floating point.
+    /// Layers multiply and convolve bfloat16 factors with `f32` sums; weights, reductions and optimiser stay in `f32`.
     Bf16,
 }
 

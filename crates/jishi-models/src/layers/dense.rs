@@ -5,8 +5,8 @@
 //! `y = ((x ⊙ r) · W) ⊙ s + b`. Rows are ordered member after member.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
-use jishi_kernels::ops;
+use burn::tensor::{DType, Tensor};
+use jishi_kernels::{Precision, ops};
 use jishi_recipe::Activation;
 
 use crate::context::Context;
@@ -145,13 +145,22 @@ impl EnsembleOutput {
     /// - input: `[members · batch, in]`, or `[batch, in]` in the first layer
     /// - output: `[members · batch, out]`
     #[must_use]
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         let [members, inputs, outputs] = self.weight.dims();
         let x = by_member(x, members, self.shared_input); // [members or 1, batch, in]
         let batch = x.dims()[1];
-        let x = x.expand([members, batch, inputs]);
-        let y = x.matmul(self.weight.val()) + self.bias.val().reshape([members, 1, outputs]);
+        let x = rounded(x, context).expand([members, batch, inputs]);
+        let y =
+            x.matmul(rounded(self.weight.val(), context)) + self.bias.val().reshape([members, 1, outputs]);
         y.reshape([members * batch, outputs])
+    }
+}
+
+/// A factor of a product that is not one of the fused operations.
+fn rounded<const D: usize>(x: Tensor<D>, context: &Context) -> Tensor<D> {
+    match context.precision() {
+        Precision::F32 => x,
+        Precision::Bf16 => x.cast(DType::BF16).cast(DType::F32),
     }
 }
 
