@@ -90,6 +90,8 @@ impl Sink for Store<'_> {
 
 /// Words of k in a slice: a panel of B of this height fills a first-level cache.
 const SLICE: usize = 384;
+/// Multiplications that one thread does alone.
+const ALONE: usize = 1 << 19;
 /// Rows of A in a task's block, about.
 const BLOCK: usize = 256;
 
@@ -109,6 +111,11 @@ pub fn gemm(
     if m == 0 || n == 0 {
         return;
     }
+    // The same tasks, on one thread where the work is less than what sharing it costs.
+    let spread = |tasks: usize, task: &(dyn Fn(usize) + Sync)| match m * n * k > ALONE {
+        true => parallel(tasks, task),
+        false => (0..tasks).for_each(task),
+    };
     let tile = Tile::of(level, precision);
     if k == 0 {
         for row in 0..m {
@@ -136,7 +143,7 @@ pub fn gemm(
             // Packing a small B costs less than waking anybody for it.
             let group = (16_384 / (height * tile.columns)).max(1);
             let shared = SharedMut::new(&mut packed_b[..panels * words]);
-            parallel(panels.div_ceil(group), |task| {
+            spread(panels.div_ceil(group), &|task| {
                 for panel in task * group..((task + 1) * group).min(panels) {
                     // SAFETY: one panel, one task.
                     let out = unsafe { shared.slice(panel * words, words) };
@@ -154,7 +161,7 @@ pub fn gemm(
                 }
             });
             let packed_b = &packed_b[..panels * words];
-            parallel(blocks * cuts, |task| {
+            spread(blocks * cuts, &|task| {
                 let (block, cut) = (task / cuts, task % cuts);
                 let row = block * rows;
                 let height_a = rows.min(m - row);
