@@ -4,7 +4,9 @@
 //! model, stay in its cache; the backward pass computes them again from those before the activation.
 
 use super::activation::{Activation, for_each_activation};
-use super::gemm::{Packed, Precision, Sink, Source, Strided, Value, gemm_packed, pack_columns, packed_words};
+use super::gemm::{
+    Packed, Precision, Sink, Source, Strided, Value, gather, gemm_packed, pack_columns, packed_words,
+};
 use super::linear::{Gradients, Kept, KeptMut, Lanes, Matrix, column_sums, weight_gradient};
 use crate::memory::{as_f32, buffer, with_scratch, with_scratch_f32};
 use crate::multiversion;
@@ -182,17 +184,6 @@ impl Sink for Output<'_> {
             for ((y, b), r) in y.iter_mut().zip(bias).zip(residual) {
                 *y += b + r;
             }
-        }
-    }
-}
-
-#[inline(always)]
-fn gather(sums: &mut [f32], values: &[f32], first: bool) {
-    if first {
-        sums.copy_from_slice(values);
-    } else {
-        for (s, v) in sums.iter_mut().zip(values) {
-            *s += v;
         }
     }
 }

@@ -6,7 +6,7 @@
 use half::bf16;
 
 use super::activation::{Activation, for_each_activation};
-use super::gemm::{Precision, Sink, Source, Store, Strided, Value, gemm, round_bits, round_to_bf16};
+use super::gemm::{Precision, Sink, Source, Store, Strided, Value, gather, gemm, round_bits, round_to_bf16};
 use crate::memory::buffer;
 use crate::multiversion;
 use crate::simd::Level;
@@ -193,13 +193,7 @@ impl Sink for Finish<'_> {
         let (at, n) = (row * self.columns + column, values.len());
         // SAFETY: places are disjoint by this function's contract.
         let y = unsafe { self.y.slice(at, n) };
-        if first {
-            y.copy_from_slice(values);
-        } else {
-            for (y, v) in y.iter_mut().zip(values) {
-                *y += v;
-            }
-        }
+        gather(y, values, first);
         if !last {
             return;
         }

@@ -53,6 +53,18 @@ pub trait Sink: Sync {
     );
 }
 
+/// The sum of a product's slices: the first is set, the others are added.
+#[inline(always)]
+pub(crate) fn gather(sums: &mut [f32], values: &[f32], first: bool) {
+    if first {
+        sums.copy_from_slice(values);
+    } else {
+        for (s, v) in sums.iter_mut().zip(values) {
+            *s += v;
+        }
+    }
+}
+
 /// Stores a product: `out = product`, or `out += product`.
 #[derive(Debug)]
 pub struct Store<'a> {
@@ -78,13 +90,7 @@ impl Sink for Store<'_> {
     unsafe fn take<const FMA: bool>(&self, row: usize, column: usize, values: &[f32], first: bool, _: bool) {
         // SAFETY: places are disjoint by this function's contract.
         let out = unsafe { self.out.slice(row * self.stride + column, values.len()) };
-        if first && !self.add {
-            out.copy_from_slice(values);
-        } else {
-            for (o, v) in out.iter_mut().zip(values) {
-                *o += v;
-            }
-        }
+        gather(out, values, first && !self.add);
     }
 }
 
