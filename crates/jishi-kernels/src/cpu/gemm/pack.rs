@@ -63,11 +63,26 @@ pub trait Source: Sync {
         height: usize,
         out: &mut [u32],
     ) {
-        with_scratch_f32(width * height, |values| {
-            self.pack(level, lane, lanes, width, from, height, values);
-            pair(level, values, width, height, out);
-        });
+        pack_then_pair(self, level, lane, lanes, width, from, height, out);
     }
+}
+
+/// [`Source::pack_pairs`] by way of `f32`.
+#[allow(clippy::too_many_arguments)]
+fn pack_then_pair(
+    source: &(impl Source + ?Sized),
+    level: Level,
+    lane: usize,
+    lanes: usize,
+    width: usize,
+    from: usize,
+    height: usize,
+    out: &mut [u32],
+) {
+    with_scratch_f32(width * height, |values| {
+        source.pack(level, lane, lanes, width, from, height, values);
+        pair(level, values, width, height, out);
+    });
 }
 
 /// A matrix in memory: value `i` of lane `l` is `data[l · lane_stride + i · step]`.
@@ -148,10 +163,7 @@ impl<T: Value> Source for Strided<'_, T> {
             }
             return;
         }
-        with_scratch_f32(width * height, |values| {
-            self.pack(level, lane, lanes, width, from, height, values);
-            pair(level, values, width, height, out);
-        });
+        pack_then_pair(self, level, lane, lanes, width, from, height, out);
     }
 }
 
