@@ -1,9 +1,9 @@
 //! Patches of images as factors of a product ("im2col", Chellapilla et al. 2006), read where they are.
 
-use super::super::gemm::Source;
 #[cfg(target_arch = "x86_64")]
 use super::super::gemm::wide;
-use crate::memory::{as_words, with_scratch_f32};
+use super::super::gemm::{Source, pack_then_pair};
+use crate::memory::as_words;
 use crate::multiversion;
 use crate::simd::Level;
 
@@ -137,10 +137,7 @@ impl Source for Patches<'_> {
             });
             return;
         }
-        with_scratch_f32(width * height, |values| {
-            self.pack(level, lane, lanes, width, from, height, values);
-            super::super::gemm::pair(level, values, width, height, out);
-        });
+        pack_then_pair(self, level, lane, lanes, width, from, height, out);
     }
 }
 
@@ -238,10 +235,7 @@ impl Source for Turned<'_> {
             });
             return;
         }
-        with_scratch_f32(width * height, |values| {
-            self.pack(level, lane, lanes, width, from, height, values);
-            super::super::gemm::pair(level, values, width, height, out);
-        });
+        pack_then_pair(self, level, lane, lanes, width, from, height, out);
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) mod wide;
 
 use half::bf16;
 
-pub(super) use pack::pair;
+pub(super) use pack::pack_then_pair;
 pub(crate) use pack::round_bits;
 pub use pack::{Shifted, Source, Strided, Value};
 use tile::Tile;

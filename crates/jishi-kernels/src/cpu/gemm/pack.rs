@@ -69,7 +69,7 @@ pub trait Source: Sync {
 
 /// [`Source::pack_pairs`] by way of `f32`.
 #[allow(clippy::too_many_arguments)]
-fn pack_then_pair(
+pub(in crate::cpu) fn pack_then_pair(
     source: &(impl Source + ?Sized),
     level: Level,
     lane: usize,
