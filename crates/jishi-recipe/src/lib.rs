@@ -5,6 +5,7 @@
 
 pub mod builtin;
 pub mod check;
+pub mod language;
 pub mod new;
 pub mod parse;
 pub mod places;
@@ -22,6 +23,7 @@ pub mod write;
 
 pub use builtin::{Builtin, builtins};
 pub use check::{check, metrics};
+pub use language::*;
 pub use new::{NewRecipe, new_recipe};
 pub use parse::{Parsed, parse};
 pub use places::{Origin, Places};
