@@ -148,7 +148,7 @@ mod tests {
             let new = NewRecipe { name, source, target, task, rows, ignore, skewed_target, imbalanced };
             let text = new_recipe(&new);
             let parsed = parse(&text, &Origin::File("new.toml".into()), &[]).map_err(|p| TestCaseError::fail(p.to_string()))?;
-            prop_assert_eq!(parsed.recipe.data.target, new.target);
+            prop_assert_eq!(parsed.recipe.data.target(), new.target);
             prop_assert_eq!(parsed.recipe.data.source.as_slice(), [new.source]);
         }
     }

@@ -93,6 +93,13 @@ fn resolve(recipe: &mut Recipe) {
     if recipe.train.epochs.is_none() && recipe.train.steps.is_none() {
         recipe.train.epochs = Some(DEFAULT_EPOCHS);
     }
+    if recipe.task.is_language() {
+        recipe.text.get_or_insert_default();
+        recipe.tokenizer.get_or_insert_default();
+        if recipe.task.writes_text() {
+            recipe.generate.get_or_insert_default();
+        }
+    }
 }
 
 fn syntax_problem(text: &str, origin: &Origin, error: &toml_edit::TomlError) -> Problem {

@@ -9,6 +9,13 @@ use serde_json::Value;
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(crate::Recipe).to_value();
     without_null(&mut schema);
+    // `from` chooses a pretrained model by itself.
+    if let Some(Value::Array(models)) = schema.pointer_mut("/$defs/Model/oneOf") {
+        for required in models.iter_mut().filter_map(|m| m["required"].as_array_mut()).filter(|r| r.len() > 1)
+        {
+            required.retain(|key| key != "family");
+        }
+    }
     schema["title"] = "Jishi recipe".into();
     schema
 }
@@ -60,7 +67,8 @@ mod tests {
         assert!(!schema.to_string().contains("null,"), "a null is left");
         for variant in schema["$defs"]["Model"]["oneOf"].as_array().unwrap() {
             assert_eq!(variant["additionalProperties"], false);
-            assert_eq!(variant["required"], serde_json::json!(["family"]));
+            let from = variant["properties"].get("from").is_some();
+            assert_eq!(variant["required"], serde_json::json!([if from { "from" } else { "family" }]));
         }
     }
 }

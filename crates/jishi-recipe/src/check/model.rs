@@ -5,7 +5,22 @@ use crate::types::{CategoryEncoding, FtTransformerModel, Init, MlpModel, Model, 
 
 impl Checker<'_> {
     pub(super) fn model(&mut self) {
-        let init = match &self.recipe.model {
+        let (model, task) = (&self.recipe.model, self.recipe.task);
+        if !model.tasks().contains(&task) {
+            let message =
+                format!("a model of family \"{}\" can't be trained for {}", model.family(), task.name());
+            let tasks: Vec<&str> = model.tasks().iter().map(|t| t.name()).collect();
+            let help = format!("tasks of \"{}\": {}", model.family(), tasks.join(", "));
+            self.fault(&["model.family", "task"], message, help);
+        }
+        let init = match model {
+            Model::Gpt2(m) => return self.transformer(m.layers, m.heads, m.width, m.context, m.dropout),
+            Model::Llama(m) => return self.llama(m),
+            Model::Bert(m) => return self.transformer(m.layers, m.heads, m.width, m.context, m.dropout),
+            Model::EncoderDecoder(m) => {
+                return self.transformer(m.layers, m.heads, m.width, m.context, m.dropout);
+            }
+            Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {
                 self.mlp(mlp);

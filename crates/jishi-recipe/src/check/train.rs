@@ -168,10 +168,7 @@ impl Checker<'_> {
         let known = metrics(self.recipe.task);
         let metric = stopping.metric.as_str();
         if metric != "loss" && !known.contains(&metric) {
-            let task = match self.recipe.task {
-                TaskName::Regression => "regression",
-                TaskName::Classification => "classification",
-            };
+            let task = self.recipe.task.name();
             let message = format!("`train.early_stopping.metric`: \"{metric}\" is no metric of a {task}");
             let help = match nearest(metric, known.iter().copied().chain(["loss"])) {
                 Some(near) => format!("did you mean \"{near}\"?"),
@@ -193,18 +190,22 @@ impl Checker<'_> {
             LossName::BinaryCrossEntropy => (Some(true), "binary-cross-entropy"),
             LossName::Focal => (Some(true), "focal"),
         };
-        let classify = self.recipe.task == TaskName::Classification;
+        let (task, language) = (self.recipe.task.name(), self.recipe.task.is_language());
+        let classify = language || self.recipe.task == TaskName::Classification;
         match of_classes {
             Some(true) if !classify => {
                 let message = format!("the loss \"{written}\" compares classes, and the task is regression");
                 self.fault(name, message, "losses of a regression: \"mse\", \"mae\", \"huber\"");
             }
             Some(false) if classify => {
-                let message =
-                    format!("the loss \"{written}\" compares numbers, and the task is classification");
+                let message = format!("the loss \"{written}\" compares numbers, and the task is {task}");
                 let help =
                     "losses of a classification: \"cross-entropy\", \"binary-cross-entropy\", \"focal\"";
                 self.fault(name, message, help);
+            }
+            Some(true) if language && loss.name != LossName::CrossEntropy => {
+                let message = format!("the loss \"{written}\" is for tables, and the task is {task}");
+                self.fault(name, message, "leave it out: the task has a loss of its own");
             }
             _ => {}
         }
@@ -216,8 +217,10 @@ impl Checker<'_> {
             self.fault(about, "`label_smoothing` is for classes, and the task is regression", "leave it out");
         }
         let weights = &["train.loss.class_weights", "task"];
-        if !classify && loss.class_weights != ClassWeights::Named(NamedClassWeights::None) {
-            self.fault(weights, "`class_weights` is for classes, and the task is regression", "leave it out");
+        let weighs = classify && (!language || self.recipe.task == TaskName::TextClassification);
+        if !weighs && loss.class_weights != ClassWeights::Named(NamedClassWeights::None) {
+            let message = format!("`class_weights` is for classes, and the task is {task}");
+            self.fault(weights, message, "leave it out");
         }
         if let ClassWeights::ByClass(by_class) = &loss.class_weights {
             if by_class.values().any(|w| !w.is_finite() || *w < 0.0) {

@@ -67,7 +67,7 @@ pub fn finish(
     let mut drawn = curves(run, recipe, manifest, "curves")?;
     if let Some((split, predictions)) = shown.as_ref().filter(|_| recipe.evaluate.plots) {
         let rows = prepared.task.split(*split);
-        for picture in pictures::evaluation(&recipe.data.target, split.name(), rows, predictions) {
+        for picture in pictures::evaluation(recipe.data.target(), split.name(), rows, predictions) {
             let path = format!("plots/{}", picture.name);
             write_scene(run, &path, &picture.scene)?;
             drawn.push((picture.title.to_owned(), format!("{path}.png")));
@@ -269,7 +269,7 @@ fn card(finished: &Finished<'_>, manifest: &RunManifest, drawn: Vec<(String, Str
         description: recipe.description.clone(),
         task: manifest.task.clone(),
         family: manifest.family.clone(),
-        target: recipe.data.target.clone(),
+        target: recipe.data.target().to_owned(),
         classes: pipeline.classes().to_vec(),
         features: pipeline.features().iter().map(|f| f.column.clone()).collect(),
         sources: manifest.data.iter().map(|d| d.file.clone()).collect(),

@@ -71,7 +71,7 @@ impl Source {
     /// # Errors
     /// Too few rows for the split, or a split column that does not fit.
     pub fn splits(&self, recipe: &Recipe) -> Result<Vec<Splits>, TrainError> {
-        let (split, target) = (&recipe.data.split, &recipe.data.target);
+        let (split, target) = (&recipe.data.split, recipe.data.target());
         Ok(match split.folds {
             Some(_) => located(&self.table, split::folds(&self.table, split, target, &self.usable))?,
             None => vec![located(&self.table, split::split(&self.table, split, target, &self.usable))?],
