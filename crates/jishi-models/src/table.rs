@@ -54,7 +54,12 @@ pub fn uses_one_hot(model: &Model) -> bool {
     match model {
         Model::Linear(_) => true,
         Model::Mlp(mlp) => mlp.categories.encoding == CategoryEncoding::OneHot,
-        Model::FtTransformer(_) => false,
+        Model::FtTransformer(_)
+        | Model::Gpt2(_)
+        | Model::Llama(_)
+        | Model::Bert(_)
+        | Model::EncoderDecoder(_)
+        | Model::Pretrained(_) => false,
     }
 }
 
@@ -83,6 +88,7 @@ impl TableModel {
             Model::FtTransformer(config) => {
                 Self::FtTransformer(FtTransformer::init(config, shape, seed, device))
             }
+            other => return Err(ModelError::Bad(no_table_model(other).into())),
         })
     }
 
@@ -110,6 +116,11 @@ impl TableModel {
     }
 }
 
+fn no_table_model(model: &Model) -> Problem {
+    Problem::new(format!("a model of family `{}` does not read tables", model.family()))
+        .help("families of tables: linear, mlp, ft-transformer")
+}
+
 fn check(config: &Model, shape: &TableShape) -> Problems {
     let mut problems = Vec::new();
     let mut need = |ok: bool, message: String, help: &str| {
@@ -122,7 +133,12 @@ fn check(config: &Model, shape: &TableShape) -> Problems {
     need(shape.outputs > 0, "the model has no output".into(), "the target needs at least two classes");
     let share = |v: f64| (0.0..1.0).contains(&v);
     match config {
-        Model::Linear(_) => {}
+        Model::Linear(_)
+        | Model::Gpt2(_)
+        | Model::Llama(_)
+        | Model::Bert(_)
+        | Model::EncoderDecoder(_)
+        | Model::Pretrained(_) => {}
         Model::Mlp(c) => {
             need(
                 c.hidden.iter().all(|h| *h > 0),

@@ -78,11 +78,11 @@ fn cases() -> Vec<Case> {
 fn with_dropout(config: &Model, rate: f64) -> Model {
     let mut config = config.clone();
     match &mut config {
-        Model::Linear(_) => {}
         Model::Mlp(c) => c.dropout = rate,
         Model::FtTransformer(c) => {
             (c.dropout, c.attention_dropout, c.residual_dropout) = (rate, rate, rate);
         }
+        _ => {}
     }
     config
 }

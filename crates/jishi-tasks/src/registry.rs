@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 2] = [
+pub const TASKS: [TaskInfo; 7] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -78,15 +78,82 @@ pub const TASKS: [TaskInfo; 2] = [
             metric("ece", Direction::Lower, "expected calibration error, 15 bins of equal width"),
         ],
     },
+    TaskInfo {
+        name: TaskName::CausalLm,
+        description: "predict the next token of a text, and so write texts",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "perplexity",
+        metrics: &[
+            metric("perplexity", Direction::Lower, "exp of the mean loss a token"),
+            metric(
+                "bits_per_byte",
+                Direction::Lower,
+                "loss in bits a byte of the text: the same whatever the tokenizer",
+            ),
+            metric("accuracy", Direction::Higher, "share of tokens that were the most likely one"),
+        ],
+    },
+    TaskInfo {
+        name: TaskName::MaskedLm,
+        description: "predict tokens that were hidden from a text: pre-training of encoders",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "perplexity",
+        metrics: &[
+            metric("perplexity", Direction::Lower, "exp of the mean loss a hidden token"),
+            metric("accuracy", Direction::Higher, "share of hidden tokens that were the most likely one"),
+        ],
+    },
+    TaskInfo {
+        name: TaskName::TextClassification,
+        description: "predict one or several labels of a text",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "accuracy",
+        metrics: &[
+            metric("accuracy", Direction::Higher, "share of texts with exactly the right labels"),
+            metric("precision_macro", Direction::Higher, "precision, mean over labels"),
+            metric("recall_macro", Direction::Higher, "recall, mean over labels"),
+            metric("f1_macro", Direction::Higher, "F1, mean over labels"),
+            metric("f1_micro", Direction::Higher, "F1 over all labels of all texts together"),
+        ],
+    },
+    TaskInfo {
+        name: TaskName::Translation,
+        description: "write a text for a text: a translation, or any other answer",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "perplexity",
+        metrics: &[
+            metric("perplexity", Direction::Lower, "exp of the mean loss a token of the target"),
+            metric("accuracy", Direction::Higher, "share of target tokens that were the most likely one"),
+            metric("bleu", Direction::Higher, "BLEU of greedy output, as sacreBLEU"),
+            metric("chrf", Direction::Higher, "chrF2 of greedy output, as sacreBLEU"),
+        ],
+    },
+    TaskInfo {
+        name: TaskName::TextEmbedding,
+        description: "give texts of like meaning vectors that are close to each other",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "mrr",
+        metrics: &[
+            metric("recall_at_1", Direction::Higher, "share of texts whose pair is the nearest of all"),
+            metric("recall_at_10", Direction::Higher, "share of texts whose pair is among the 10 nearest"),
+            metric("mrr", Direction::Higher, "mean of 1 / rank of the pair"),
+        ],
+    },
 ];
 
 /// The task of a recipe.
 #[must_use]
 pub fn task(name: TaskName) -> &'static TaskInfo {
-    match name {
-        TaskName::Regression => &TASKS[0],
-        TaskName::Classification => &TASKS[1],
-    }
+    let place = match name {
+        TaskName::Regression => 0,
+        TaskName::Classification => 1,
+        TaskName::CausalLm => 2,
+        TaskName::MaskedLm => 3,
+        TaskName::TextClassification => 4,
+        TaskName::Translation => 5,
+        TaskName::TextEmbedding => 6,
+    };
+    &TASKS[place]
 }
 
 /// The metric that is shown first of the task that a manifest names; none of a task that is not known.
@@ -111,6 +178,7 @@ mod tests {
     #[test]
     fn recipes_know_the_same_metrics() {
         for info in TASKS {
+            assert_eq!(task(info.name), &info);
             let mut here: Vec<&str> = info.metrics.iter().map(|m| m.name).collect();
             let mut recipe = jishi_recipe::metrics(info.name).to_vec();
             here.sort_unstable();

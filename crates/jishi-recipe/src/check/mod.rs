@@ -82,7 +82,7 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
             &["accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro"]
         }
         TaskName::Translation => &["perplexity", "accuracy", "bleu", "chrf"],
-        TaskName::TextEmbedding => &["recall_at_1", "recall_at_10", "mrr", "spearman"],
+        TaskName::TextEmbedding => &["recall_at_1", "recall_at_10", "mrr"],
     }
 }
 

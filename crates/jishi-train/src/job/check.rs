@@ -1,17 +1,18 @@
 //! `jishi check`: every problem before training, and what training will take.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
-use jishi_models::TableModel;
 use jishi_recipe::{Problem, Problems, Recipe};
-use jishi_tasks::{SplitName, TableTask, Task};
+use jishi_tasks::{SplitName, Task};
 use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::job::prepare::Source;
+use crate::job::subject::Subject;
 use crate::trainer::{Plan, Trainer};
 
 /// Steps that are timed, after as many to warm up.
@@ -24,10 +25,8 @@ pub struct CheckReport {
     pub rows: Vec<(String, usize)>,
     /// What the ledger says of the data so far.
     pub ledger: LedgerSummary,
-    /// Numeric features after preparation.
-    pub numbers: usize,
-    /// Category columns after preparation.
-    pub categories: usize,
+    /// Sizes of what a model reads, by name: features of a table, or tokens.
+    pub inputs: BTreeMap<&'static str, u64>,
     /// What preparation has to tell: columns left out, categories merged.
     pub notes: Vec<String>,
     /// Trainable numbers of the model.
@@ -56,9 +55,18 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
     let runs = splits.len();
     source.try_folds(recipe, &splits, device)?;
     let prepared = source.prepare(recipe, splits.swap_remove(0), device)?;
-    let task = &prepared.task;
-    let model = TableModel::init(&recipe.model, task.model_shape(), recipe.train.seed, device)?;
-    let mut trainer = Trainer::new(task, &recipe.train, model);
+    check_subject(recipe, &prepared, runs, root, device)
+}
+
+fn check_subject<S: Subject>(
+    recipe: &Recipe,
+    subject: &S,
+    runs: usize,
+    root: &Path,
+    device: &Device,
+) -> Result<CheckReport, TrainError> {
+    let task = subject.task();
+    let mut trainer = Trainer::new(task, &recipe.train, subject.model(recipe, device)?);
     let (parameters, plan) = (trainer.parameters(), trainer.plan());
 
     let timed = TIMED_STEPS.min(plan.total_steps);
@@ -81,13 +89,13 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
 
     let disk = runs as u64 * disk(recipe, &mut trainer)?;
     let free_disk = enough_disk(root, disk)?;
-    let rows = prepared.splits.named().map(|(name, rows)| (name.to_owned(), rows.len())).to_vec();
+    let splits = [SplitName::Train, SplitName::Validation, SplitName::Test];
+    let rows = splits.map(|split| (split.name().to_owned(), task.rows(split))).to_vec();
     Ok(CheckReport {
         rows,
-        ledger: prepared.ledger.summary(),
-        numbers: task.model_shape().numbers,
-        categories: task.model_shape().cardinalities.len(),
-        notes: prepared.pipeline.notes().to_vec(),
+        ledger: subject.ledger().summary(),
+        inputs: subject.inputs().into_iter().collect(),
+        notes: subject.notes(),
         parameters,
         steps: plan.total_steps,
         runs,
@@ -100,7 +108,7 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
 }
 
 /// Estimated bytes on disk of one run: checkpoints, package, log, pictures.
-pub(crate) fn disk(recipe: &Recipe, trainer: &mut Trainer<'_, TableTask>) -> Result<u64, TrainError> {
+pub(crate) fn disk<T: Task>(recipe: &Recipe, trainer: &mut Trainer<'_, T>) -> Result<u64, TrainError> {
     let plan = trainer.plan();
     // A checkpoint holds weights, optimiser state, average and best weights; one more is written before the
     // oldest goes. A log line takes about 120 bytes.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
+use jishi_data::Ledger;
 use jishi_models::{TableModel, export_weights};
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::card::Card;
@@ -15,13 +16,14 @@ use jishi_runs::run::RunDir;
 use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
 use jishi_runs::{RealFs, RunError};
 use jishi_tasks::registry::primary_metric;
-use jishi_tasks::{Predictions, SplitName, Task};
+use jishi_tasks::{Predictions, SplitName, TableTask, Task};
 
 use crate::error::TrainError;
 use crate::job::pictures;
 use crate::job::predict::{Predictor, class_weight_scalars, outputs};
 use crate::job::prepare::Prepared;
 use crate::job::report::{TrainReport, measure};
+use crate::job::subject::{Finished, Subject};
 
 /// File of a run that holds its report.
 pub const REPORT: &str = "evaluation.json";
@@ -30,31 +32,62 @@ pub const REPORT: &str = "evaluation.json";
 /// same; batches of other sizes may round in another order.
 const GOLDEN_TOLERANCE: f64 = 1e-4;
 
-/// A run that has trained.
-pub struct Finished<'a> {
-    /// Its folder.
-    pub run: &'a RunDir,
-    /// Its recipe.
-    pub recipe: &'a Recipe,
-    /// Its data.
-    pub prepared: &'a Prepared,
-    /// The trained model.
-    pub model: &'a TableModel,
-    /// Where to compute.
-    pub device: &'a Device,
+/// A run that has trained on a table.
+struct Ended<'a> {
+    run: &'a RunDir,
+    recipe: &'a Recipe,
+    prepared: &'a Prepared,
+    model: &'a TableModel,
+    device: &'a Device,
 }
 
-/// Evaluates, draws, packs and checks; fills in the manifest and the report.
-///
-/// # Errors
-/// A prediction that is not finite; files that can't be written; a package that does not predict what the model does.
-pub fn finish(
-    finished: &Finished<'_>,
+impl Subject for Prepared {
+    type Task = TableTask;
+
+    fn task(&self) -> &TableTask {
+        &self.task
+    }
+
+    fn primary_metric(&self) -> &'static str {
+        self.task.primary_metric()
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn inputs(&self) -> Vec<(&'static str, u64)> {
+        let shape = self.task.model_shape();
+        vec![("numbers", shape.numbers as u64), ("categories", shape.cardinalities.len() as u64)]
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.pipeline.notes().to_vec()
+    }
+
+    fn model(&self, recipe: &Recipe, device: &Device) -> Result<TableModel, TrainError> {
+        Ok(TableModel::init(&recipe.model, self.task.model_shape(), recipe.train.seed, device)?)
+    }
+
+    fn finish(
+        &self,
+        finished: &Finished<'_, TableModel>,
+        manifest: &mut RunManifest,
+        report: &mut TrainReport,
+        started: Instant,
+    ) -> Result<(), TrainError> {
+        let Finished { run, recipe, model, device } = *finished;
+        finish(&Ended { run, recipe, prepared: self, model, device }, manifest, report, started)
+    }
+}
+
+fn finish(
+    finished: &Ended<'_>,
     manifest: &mut RunManifest,
     report: &mut TrainReport,
     started: Instant,
 ) -> Result<(), TrainError> {
-    let Finished { run, recipe, prepared, device, .. } = finished;
+    let Ended { run, recipe, prepared, device, .. } = finished;
     let mut shown = None;
     for split in [SplitName::Validation, SplitName::Test] {
         if prepared.task.rows(split) == 0 {
@@ -77,24 +110,34 @@ pub fn finish(
     package.save(&RealFs, &run.model())?;
     let golden = shown.as_ref().map(|(_, p)| outputs(p)).unwrap_or_default();
     replay(run, &golden, prepared, device)?;
+    let card = |manifest: &RunManifest| card(finished, manifest, drawn);
+    end(run, manifest, report, started, card)
+}
 
+/// The last files of a run: model card, report, manifest.
+pub(crate) fn end(
+    run: &RunDir,
+    manifest: &mut RunManifest,
+    report: &mut TrainReport,
+    started: Instant,
+    card: impl FnOnce(&RunManifest) -> Card,
+) -> Result<(), TrainError> {
     manifest.wall_seconds += started.elapsed().as_secs_f64() - report.seconds;
     manifest.end(Status::Finished);
     report.peak_memory = manifest.peak_memory;
     report.seconds = started.elapsed().as_secs_f64();
-    let card = card(finished, manifest, drawn);
-    run.write("README.md", card.to_markdown().as_bytes())?;
+    run.write("README.md", card(manifest).to_markdown().as_bytes())?;
     write_report(run, report)?;
     run.write_manifest(manifest)?;
     Ok(())
 }
 
 fn evaluate(
-    finished: &Finished<'_>,
+    finished: &Ended<'_>,
     split: SplitName,
     report: &mut TrainReport,
 ) -> Result<Predictions, TrainError> {
-    let Finished { recipe, prepared, model, .. } = finished;
+    let Ended { recipe, prepared, model, .. } = finished;
     let head = prepared.task.head();
     let rows = prepared.task.split(split);
     let (predictions, loss) = head.predict(model, rows)?;
@@ -106,7 +149,7 @@ fn evaluate(
     Ok(predictions)
 }
 
-fn with_intervals(report: &TrainReport) -> BTreeMap<String, BTreeMap<String, Metric>> {
+pub(crate) fn with_intervals(report: &TrainReport) -> BTreeMap<String, BTreeMap<String, Metric>> {
     let of = |split: &String, name: &String| report.intervals.get(split).and_then(|i| i.get(name)).copied();
     report
         .metrics
@@ -121,7 +164,7 @@ fn with_intervals(report: &TrainReport) -> BTreeMap<String, BTreeMap<String, Met
 }
 
 /// Draws `curves.svg` and `curves.png`; gives the entries of the model card.
-fn curves(
+pub(crate) fn curves(
     run: &RunDir,
     recipe: &Recipe,
     manifest: &RunManifest,
@@ -144,19 +187,20 @@ pub fn loss_label(recipe: &Recipe) -> String {
     let word = serde_json::to_value(recipe.train.loss.name).ok();
     match (word.as_ref().and_then(|w| w.as_str()), recipe.task) {
         (Some("auto") | None, TaskName::Regression) => "loss (mse, scaled target)".into(),
-        (Some("auto") | None, TaskName::Classification) => "loss (cross-entropy)".into(),
         (Some(name), TaskName::Regression) => format!("loss ({name}, scaled target)"),
-        (Some(name), TaskName::Classification) => format!("loss ({name})"),
+        (_, TaskName::TextEmbedding) => "loss (contrastive)".into(),
+        (Some("auto") | None, _) => "loss (cross-entropy)".into(),
+        (Some(name), _) => format!("loss ({name})"),
     }
 }
 
-fn write_scene(run: &RunDir, name: &str, scene: &Scene) -> Result<(), RunError> {
+pub(crate) fn write_scene(run: &RunDir, name: &str, scene: &Scene) -> Result<(), RunError> {
     run.write(&format!("{name}.svg"), scene.to_svg().as_bytes())?;
     run.write(&format!("{name}.png"), &scene.to_png())
 }
 
-fn package(finished: &Finished<'_>, manifest: &RunManifest) -> Result<Package, TrainError> {
-    let Finished { prepared, model, .. } = finished;
+fn package(finished: &Ended<'_>, manifest: &RunManifest) -> Result<Package, TrainError> {
+    let Ended { prepared, model, .. } = finished;
     let pipeline = &prepared.pipeline;
     let preprocessing = serde_json::to_value(pipeline).expect("a pipeline has string keys alone");
     let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), manifest.recipe.clone(), preprocessing);
@@ -234,8 +278,8 @@ fn replay(
     Ok(())
 }
 
-fn card(finished: &Finished<'_>, manifest: &RunManifest, drawn: Vec<(String, String)>) -> Card {
-    let Finished { run, recipe, prepared, .. } = finished;
+fn card(finished: &Ended<'_>, manifest: &RunManifest, drawn: Vec<(String, String)>) -> Card {
+    let Ended { run, recipe, prepared, .. } = finished;
     let pipeline = &prepared.pipeline;
     let setting = |key: &str| {
         let value = manifest.recipe.pointer(&format!("/{}", key.replace('.', "/")))?;
@@ -288,7 +332,7 @@ fn card(finished: &Finished<'_>, manifest: &RunManifest, drawn: Vec<(String, Str
 }
 
 /// A setting as a person would write it: `name adamw, learning_rate 0.001`.
-fn words(value: &serde_json::Value) -> String {
+pub(crate) fn words(value: &serde_json::Value) -> String {
     use serde_json::Value;
     match value {
         Value::Object(map) => {

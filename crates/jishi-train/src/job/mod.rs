@@ -7,5 +7,6 @@ pub mod pictures;
 pub mod predict;
 pub mod prepare;
 pub mod report;
+pub mod subject;
 pub mod train;
 pub mod verify;

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_data::split::Splits;
-use jishi_models::TableModel;
 use jishi_recipe::{Parsed, Problem, Problems, Recipe};
 use jishi_runs::manifest::{DefaultUsed, Fingerprint, RunManifest, Status};
 use jishi_runs::run::{OnExisting, RunDir};
@@ -14,9 +13,10 @@ use jishi_runs::{EventWriter, MetricLog};
 
 use crate::error::TrainError;
 use crate::job::check;
-use crate::job::finish::{self, Finished};
-use crate::job::prepare::{Prepared, Source};
+use crate::job::finish;
+use crate::job::prepare::Source;
 use crate::job::report::{TrainReport, over_folds};
+use crate::job::subject::{Finished, Subject};
 use crate::output::{Observer, Outputs};
 use crate::trainer::{Ended, Trainer};
 
@@ -122,18 +122,17 @@ fn finished_fold(job: &TrainJob<'_>, path: &Path) -> Result<Option<TrainReport>,
     finish::read_report(&report).map(Some)
 }
 
-fn train_one(
+pub(crate) fn train_one<S: Subject>(
     job: &TrainJob<'_>,
-    prepared: &Prepared,
+    subject: &S,
     data: &[Fingerprint],
     (root, name): (&Path, &str),
     started: Instant,
     observer: &mut dyn Observer,
 ) -> Result<TrainReport, TrainError> {
     let recipe = &job.parsed.recipe;
-    let task = &prepared.task;
-    let model = TableModel::init(&recipe.model, task.model_shape(), recipe.train.seed, job.device)?;
-    let mut trainer = Trainer::new(task, &recipe.train, model);
+    let model = subject.model(recipe, job.device)?;
+    let mut trainer = Trainer::new(subject.task(), &recipe.train, model);
     if !job.resume {
         check::enough_disk(root, check::disk(recipe, &mut trainer)?)?;
     }
@@ -141,7 +140,7 @@ fn train_one(
 
     let mut manifest = begin(job, &run, data);
     manifest.parameters = trainer.parameters() as u64;
-    let summary = prepared.ledger.summary();
+    let summary = subject.ledger().summary();
     manifest.rows = summary.splits;
     manifest.rows.insert("read".into(), summary.rows_read);
     manifest.rows.insert("dropped".into(), summary.dropped);
@@ -149,7 +148,7 @@ fn train_one(
     run.write("recipe.toml", jishi_recipe::to_toml(recipe).as_bytes())?;
     let mut ledger = Vec::new();
     // Writing to memory does not fail.
-    let _ = prepared.ledger.write_jsonl(&mut ledger);
+    let _ = subject.ledger().write_jsonl(&mut ledger);
     run.write("ledger.jsonl", &ledger)?;
 
     let checkpoints = run.checkpoints(recipe.train.checkpoint.keep);
@@ -170,7 +169,7 @@ fn train_one(
     }
     let events = EventWriter::create(&run.tensorboard(), resumed.map(|step| step + 1))?;
 
-    observer.begin(&run.name(), trainer.plan(), task.primary_metric());
+    observer.begin(&run.name(), trainer.plan(), subject.primary_metric());
     let mut outputs = Outputs {
         log: Some(log),
         tensorboard: Some(events),
@@ -221,8 +220,8 @@ fn train_one(
     } else {
         report.status = if ended == Ended::StoppedEarly { "stopped-early" } else { "finished" }.into();
         let model = trainer.result()?;
-        let finished = Finished { run: &run, recipe, prepared, model: &model, device: job.device };
-        finish::finish(&finished, &mut manifest, &mut report, started)?;
+        let finished = Finished { run: &run, recipe, model: &model, device: job.device };
+        subject.finish(&finished, &mut manifest, &mut report, started)?;
     }
     report.seconds = started.elapsed().as_secs_f64();
     report.peak_memory = manifest.peak_memory;

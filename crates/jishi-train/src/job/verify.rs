@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use jishi_models::TableModel;
 use jishi_recipe::{Model, Norm, Recipe};
-use jishi_tasks::TableTask;
+use jishi_tasks::Task;
 use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::job::prepare::Source;
+use crate::job::subject::Subject;
 use crate::output::{Outputs, Silent};
 use crate::trainer::{CheckpointFile, Trainer, decode_tensors};
 
@@ -65,8 +65,16 @@ pub fn verify(
 ) -> Result<VerifyReport, TrainError> {
     let source = Source::read(recipe, base)?;
     let splits = source.splits(recipe)?.swap_remove(0);
-    let task = source.prepare(recipe, splits, device)?.task;
-    let fresh = || start(recipe, &task, device);
+    verify_subject(recipe, &source.prepare(recipe, splits, device)?, steps, device)
+}
+
+fn verify_subject<S: Subject>(
+    recipe: &Recipe,
+    subject: &S,
+    steps: usize,
+    device: &Device,
+) -> Result<VerifyReport, TrainError> {
+    let fresh = || start(recipe, subject, device);
 
     let mut straight = fresh()?;
     let steps = steps.min(straight.plan().total_steps);
@@ -85,23 +93,22 @@ pub fn verify(
     let note = normalises_batches(&recipe.model).then(|| {
         "batch normalisation sees each part of a batch by itself: losses are not compared".to_owned()
     });
-    let accumulation = if note.is_none() { accumulate(recipe, &task, device)? } else { Vec::new() };
+    let accumulation = if note.is_none() { accumulate(recipe, subject, device)? } else { Vec::new() };
     let ok = interruptions.iter().all(|i| i.first_difference.is_none())
         && accumulation.iter().all(|a| a.largest_difference <= ROUNDING);
     Ok(VerifyReport { ok, steps, interruptions, accumulation, note })
 }
 
-fn start<'a>(
+fn start<'a, S: Subject>(
     recipe: &'a Recipe,
-    task: &'a TableTask,
+    subject: &'a S,
     device: &Device,
-) -> Result<Trainer<'a, TableTask>, TrainError> {
-    let model = TableModel::init(&recipe.model, task.model_shape(), recipe.train.seed, device)?;
-    Ok(Trainer::new(task, &recipe.train, model))
+) -> Result<Trainer<'a, S::Task>, TrainError> {
+    Ok(Trainer::new(subject.task(), &recipe.train, subject.model(recipe, device)?))
 }
 
 /// Trains up to `step` and gives the checkpoint there.
-fn advance(trainer: &mut Trainer<'_, TableTask>, step: usize) -> Result<Vec<CheckpointFile>, TrainError> {
+fn advance<T: Task>(trainer: &mut Trainer<'_, T>, step: usize) -> Result<Vec<CheckpointFile>, TrainError> {
     trainer.run_to(step, &mut Outputs::none(&mut Silent), &AtomicBool::new(false))?;
     trainer.save()
 }
@@ -145,11 +152,15 @@ fn normalises_batches(model: &Model) -> bool {
 }
 
 /// Losses of the first steps with each batch whole, in two parts and in four.
-fn accumulate(recipe: &Recipe, task: &TableTask, device: &Device) -> Result<Vec<Accumulation>, TrainError> {
+fn accumulate<S: Subject>(
+    recipe: &Recipe,
+    subject: &S,
+    device: &Device,
+) -> Result<Vec<Accumulation>, TrainError> {
     let losses = |parts: usize| -> Result<Vec<f64>, TrainError> {
         let mut recipe = recipe.clone();
         recipe.train.accumulate = parts;
-        let mut trainer = start(&recipe, task, device)?;
+        let mut trainer = start(&recipe, subject, device)?;
         let steps = ACCUMULATION_STEPS.min(trainer.plan().total_steps);
         (0..steps).map(|_| Ok(trainer.step()?.loss)).collect()
     };

@@ -26,9 +26,11 @@ fn text(report: &CheckReport) -> String {
     let splits: Vec<String> = report.rows.iter().map(|(name, rows)| format!("{rows} {name}")).collect();
     let runs = if report.runs > 1 { format!(", in each of {} folds", report.runs) } else { String::new() };
     let free = report.free_disk.map_or(String::new(), |free| format!(" ({} free)", bytes_words(free)));
+    let inputs: Vec<String> =
+        report.inputs.iter().rev().map(|(name, n)| format!("{} {name}", thousands(&n.to_string()))).collect();
     let rows = [
         ("rows", format!("{}; {} dropped", splits.join(", "), report.ledger.dropped)),
-        ("features", format!("{} numbers, {} categories", report.numbers, report.categories)),
+        ("inputs", inputs.join(", ")),
         ("parameters", thousands(&report.parameters.to_string())),
         ("steps", format!("{}{runs}", thousands(&report.steps.to_string()))),
         ("memory", format!("about {}", bytes_words(report.memory))),
