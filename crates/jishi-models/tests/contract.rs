@@ -148,6 +148,11 @@ fn evaluate(model: &TableModel, input: TableInput) -> Vec<f32> {
 #[test]
 fn every_family_has_cases() {
     for family in FAMILIES {
+        let json = format!(r#"{{"family":"{}"}}"#, family.name);
+        let model: Model = serde_json::from_str(&json).expect("a model");
+        if !model.tasks().contains(&jishi_recipe::TaskName::Regression) {
+            continue;
+        }
         assert!(cases().iter().any(|c| c.name.contains(family.name)), "{}", family.name);
     }
 }

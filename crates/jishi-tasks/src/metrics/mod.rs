@@ -6,6 +6,7 @@ pub mod bootstrap;
 mod classification;
 pub mod curves;
 mod regression;
+pub mod translation;
 
 pub use bootstrap::intervals;
 pub use classification::{Confusion, classification, most_probable, weighted_classification};
