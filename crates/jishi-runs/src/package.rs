@@ -31,6 +31,8 @@ pub struct Package {
     pub manifest: PackageManifest,
     /// The weights, with scalars of the model.
     pub weights: TensorFile,
+    /// Other files that prediction needs, by name: a tokenizer.
+    pub files: BTreeMap<String, Vec<u8>>,
 }
 
 /// `model.json`.
@@ -126,10 +128,13 @@ impl Package {
         }
         let weights = self.weights.encode()?;
         let mut manifest = self.manifest.clone();
-        manifest.files = BTreeMap::from([(WEIGHTS.to_string(), FileEntry::of(&weights))]);
+        let mut files: Vec<(&str, &[u8])> = vec![(WEIGHTS, &weights)];
+        files.extend(self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+        manifest.files = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes))).collect();
         let mut text = serde_json::to_vec_pretty(&manifest).map_err(|e| RunError::io(dir, e.into()))?;
         text.push(b'\n');
-        folder::publish(fs, dir, &[(WEIGHTS, &weights), (MANIFEST, &text)])
+        files.push((MANIFEST, &text));
+        folder::publish(fs, dir, &files)
     }
 
     /// Reads the package in `dir` and verifies every size and hash. Runs no code from it.
@@ -166,12 +171,13 @@ impl Package {
             );
             return Err(Problem::new(message).file(path).into());
         }
-        let files = match folder::read_verified(place, &manifest.files) {
+        let mut files = match folder::read_verified(place, &manifest.files) {
             Ok(files) => files,
             Err(error) => return Err(explain(place, error)),
         };
-        let weights = tensors::decode(&files[WEIGHTS], &place.join(WEIGHTS))?;
-        Ok(Self { manifest, weights })
+        let bytes = files.remove(WEIGHTS).unwrap_or_default();
+        let weights = tensors::decode(&bytes, &place.join(WEIGHTS))?;
+        Ok(Self { manifest, weights, files })
     }
 }
 
@@ -260,7 +266,8 @@ mod tests {
         let mut scalars = Scalars::default();
         scalars.set("members", 1);
         let tensors = vec![TensorEntry { name: "weight".into(), shape: vec![1, 1], data: vec![weight] }];
-        Package { manifest, weights: TensorFile { tensors, scalars } }
+        let files = BTreeMap::from([("tokenizer.json".to_owned(), b"{}".to_vec())]);
+        Package { manifest, weights: TensorFile { tensors, scalars }, files }
     }
 
     fn weight(package: &Package) -> f32 {
@@ -280,7 +287,7 @@ mod tests {
         for value in [0.1, 0.2] {
             package(value).save(&RealFs, &dir).unwrap();
             let mut back = Package::load(&dir).unwrap();
-            assert_eq!(back.manifest.files.len(), 1);
+            assert_eq!(back.manifest.files.len(), 2);
             back.manifest.files.clear();
             assert_eq!(back, package(value));
         }

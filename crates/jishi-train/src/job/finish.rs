@@ -220,7 +220,7 @@ fn package(finished: &Ended<'_>, manifest: &RunManifest) -> Result<Package, Trai
         .into_iter()
         .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
         .collect();
-    let mut package = Package { manifest: packed, weights: TensorFile { tensors, scalars } };
+    let mut package = Package { manifest: packed, weights: TensorFile { tensors, scalars }, files: BTreeMap::new() };
     // What the package itself gives for the golden rows, through the path that prediction takes.
     let predictor = Predictor::new(package.clone(), Path::new("model"), finished.device)?;
     package.manifest.golden.outputs = outputs(&predictor.predict_rows(&prepared.golden)?);
