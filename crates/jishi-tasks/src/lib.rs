@@ -8,4 +8,4 @@ pub mod task;
 
 pub use registry::{TASKS, TaskInfo};
 pub use table::{Predictions, TableHead, TableTask};
-pub use task::{Direction, Evaluation, SplitName, Task, TaskError};
+pub use task::{Direction, Evaluation, Sample, SplitName, Task, TaskError};

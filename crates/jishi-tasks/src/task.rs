@@ -66,6 +66,15 @@ pub struct Evaluation {
     pub metrics: BTreeMap<String, f64>,
 }
 
+/// A text that a model wrote for a prompt, to see what it can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// What it was given.
+    pub prompt: String,
+    /// What it wrote.
+    pub text: String,
+}
+
 /// Examples, batches, loss and metrics of something to learn. The training loop runs any task.
 pub trait Task {
     /// What is trained.
@@ -91,6 +100,14 @@ pub trait Task {
     /// # Errors
     /// [`TaskError::NonFinite`] where a prediction is NaN or infinite.
     fn evaluate(&self, model: &Self::Model, split: SplitName) -> Result<Evaluation, TaskError>;
+
+    /// What the model writes for the prompts of the recipe; nothing where the task writes no text.
+    ///
+    /// # Errors
+    /// As [`Task::evaluate`].
+    fn samples(&self, _model: &Self::Model) -> Result<Vec<Sample>, TaskError> {
+        Ok(Vec::new())
+    }
 
     /// Which values of a metric are better.
     fn direction(&self, metric: &str) -> Direction;

@@ -1,9 +1,10 @@
 //! Where a run writes to while it trains: metric log, TensorBoard, checkpoints, and whoever watches.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use jishi_runs::{Checkpoints, EventWriter, MetricLog, RunError};
-use jishi_tasks::{Evaluation, SplitName};
+use jishi_runs::{Checkpoints, EventWriter, MetricLog, RealFs, RunError};
+use jishi_tasks::{Evaluation, Sample, SplitName};
 
 use crate::trainer::{CheckpointFile, Plan, Step};
 
@@ -51,6 +52,13 @@ pub enum Event<'a> {
         /// Whether it is the best so far.
         best: bool,
     },
+    /// The model has written texts for the recipe's prompts.
+    Samples {
+        /// Optimiser steps done.
+        step: usize,
+        /// What it wrote.
+        samples: &'a [Sample],
+    },
     /// A checkpoint was written.
     Checkpoint {
         /// Optimiser steps done.
@@ -88,6 +96,8 @@ pub struct Outputs<'a> {
     pub tensorboard: Option<EventWriter>,
     /// The folder of checkpoints.
     pub checkpoints: Option<Checkpoints>,
+    /// The folder of samples.
+    pub samples: Option<PathBuf>,
     /// Step of the last checkpoint that was written or restored.
     pub last_checkpoint: Option<u64>,
     /// Who watches.
@@ -97,7 +107,7 @@ pub struct Outputs<'a> {
 impl<'a> Outputs<'a> {
     /// Outputs that write nothing.
     pub fn none(observer: &'a mut dyn Observer) -> Self {
-        Self { log: None, tensorboard: None, checkpoints: None, last_checkpoint: None, observer }
+        Self { log: None, tensorboard: None, checkpoints: None, samples: None, last_checkpoint: None, observer }
     }
 
     pub(crate) fn observe(&mut self, event: &Event<'_>) {
@@ -120,6 +130,20 @@ impl<'a> Outputs<'a> {
                 tags.iter().zip(&values).map(|(tag, (_, value))| (tag.as_str(), *value)).collect();
             events.scalars(step, &scalars)?;
         }
+        Ok(())
+    }
+
+    /// Keeps what the model wrote at a step as a file of its own, which a resumed run writes again just so.
+    pub(crate) fn samples(&mut self, step: usize, samples: &[Sample]) -> Result<(), RunError> {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        if let Some(folder) = &self.samples {
+            std::fs::create_dir_all(folder).map_err(|e| RunError::io(folder, e))?;
+            let path = folder.join(format!("step-{step:08}.json"));
+            jishi_runs::atomic::write_json(&RealFs, &path, &samples)?;
+        }
+        self.observer.event(&Event::Samples { step, samples });
         Ok(())
     }
 

@@ -405,6 +405,8 @@ impl<'a, T: Task> Trainer<'a, T> {
             evaluation: evaluation.as_ref(),
             best: best.is_some_and(|b| b.step == step),
         });
+        let samples = self.task.samples(&self.evaluated_model()?)?;
+        outputs.samples(step, &samples)?;
         Ok(())
     }
 

@@ -113,8 +113,7 @@ impl Running {
                 self.loss.add(measured.loss);
                 let last = *step == self.plan.total_steps;
                 let interval = if matches!(self.view, View::Lines) { LINE_INTERVAL } else { BAR_INTERVAL };
-                // Looking at the clock at every step would cost more than the smallest steps do.
-                if last || (step.is_multiple_of(16) && self.shown.elapsed() >= interval) {
+                if last || self.shown.elapsed() >= interval {
                     self.show(*step, *epoch);
                 }
             }
@@ -131,7 +130,21 @@ impl Running {
                     watch.draw(*step, "");
                 }
             }
+            Event::Samples { samples, .. } => {
+                if let (Some(sample), View::Bar(_) | View::Lines) = (samples.first(), &self.view) {
+                    self.line(&one_line(&format!("{}{}", sample.prompt, sample.text)));
+                }
+            }
             Event::Checkpoint { .. } => {}
+        }
+    }
+
+    /// A line above the bar.
+    fn line(&self, text: &str) {
+        match &self.view {
+            View::Bar(bar) => bar.println(text),
+            View::Lines => drop(writeln!(std::io::stderr(), "{text}")),
+            View::Watch(_) => {}
         }
     }
 
@@ -159,6 +172,16 @@ impl Running {
             }
             View::Watch(watch) => watch.draw(step, &text),
         }
+    }
+}
+
+/// The first words of a text, on one line.
+fn one_line(text: &str) -> String {
+    const LONGEST: usize = 120;
+    let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match flat.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("  “{}…”", &flat[..end]),
+        None => format!("  “{flat}”"),
     }
 }
 

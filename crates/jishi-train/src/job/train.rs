@@ -174,6 +174,7 @@ pub(crate) fn train_one<S: Subject>(
         log: Some(log),
         tensorboard: Some(events),
         checkpoints: Some(checkpoints),
+        samples: Some(run.file("samples")),
         last_checkpoint: resumed,
         observer,
     };
