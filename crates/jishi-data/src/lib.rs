@@ -14,6 +14,7 @@ mod rows;
 pub mod source;
 pub mod split;
 pub mod table;
+pub mod text;
 pub mod write;
 
 pub use builtin::{Builtin, builtins};

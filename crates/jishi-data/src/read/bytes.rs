@@ -16,7 +16,7 @@ const FIRST_BLOCK: usize = 64 << 10;
 /// Longest header line and longest field.
 pub(crate) const MAX_FIELD: usize = 16 << 20;
 /// Longest record.
-const MAX_RECORD: usize = 1 << 30;
+pub(crate) const MAX_RECORD: usize = 1 << 30;
 
 /// The format of a file, and whether its name says that it is compressed.
 pub(crate) fn format_of(source: &Source, options: &ReadOptions) -> Result<(Format, Compression), Problem> {
@@ -96,7 +96,7 @@ impl Content {
     }
 
     /// Appends up to `n` bytes. Returns whether the end was reached.
-    fn fill(&mut self, buffer: &mut Vec<u8>, n: usize) -> Result<bool, Stop> {
+    pub(crate) fn fill(&mut self, buffer: &mut Vec<u8>, n: usize) -> Result<bool, Stop> {
         let read = self.reader.by_ref().take(n as u64).read_to_end(buffer).map_err(|e| self.error(e))?;
         Ok(read < n)
     }
@@ -205,7 +205,7 @@ impl Blocks {
 }
 
 /// Takes away a UTF-8 byte order mark. Refuses UTF-16, and files that hold no text at all.
-fn strip_mark(bytes: &mut Vec<u8>) -> Result<(), Stop> {
+pub(crate) fn strip_mark(bytes: &mut Vec<u8>) -> Result<(), Stop> {
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes[..] {
         return Err(Problem::new("expected UTF-8, found UTF-16")
             .line(1)

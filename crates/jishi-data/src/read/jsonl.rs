@@ -176,7 +176,7 @@ impl<'a> Objects<'a> {
     }
 }
 
-fn not_an_object(error: &serde_json::Error, line: u64) -> BadLine {
+pub(crate) fn not_an_object(error: &serde_json::Error, line: u64) -> BadLine {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
     BadLine {
@@ -188,7 +188,7 @@ fn not_an_object(error: &serde_json::Error, line: u64) -> BadLine {
 }
 
 /// Keys and values of a line, as they are written.
-struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Object<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);

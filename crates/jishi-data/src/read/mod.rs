@@ -5,12 +5,12 @@
 //! result is the same as if all values had been seen before.
 
 mod assemble;
-mod bytes;
-mod column;
-mod csv;
-mod jsonl;
-mod parquet;
-mod text;
+pub(crate) mod bytes;
+pub(crate) mod column;
+pub(crate) mod csv;
+pub(crate) mod jsonl;
+pub(crate) mod parquet;
+pub(crate) mod text;
 mod value;
 
 use std::io;
@@ -26,7 +26,7 @@ use crate::source::{ReadOptions, Source};
 use crate::table::Table;
 
 /// Why the reading of a file ended early.
-enum Stop {
+pub(crate) enum Stop {
     /// The file is bad.
     Bad(Problem),
     /// In several ways.
@@ -101,7 +101,11 @@ pub fn header(sources: &[Source], options: &ReadOptions) -> Result<Vec<String>, 
 }
 
 /// Collects what is wrong with the file at `path`; passes on what is not the file's fault.
-fn record(result: Result<(), Stop>, path: &Path, problems: &mut Vec<Problem>) -> Result<(), DataError> {
+pub(crate) fn record(
+    result: Result<(), Stop>,
+    path: &Path,
+    problems: &mut Vec<Problem>,
+) -> Result<(), DataError> {
     let found = match result {
         Ok(()) => return Ok(()),
         Err(Stop::Bad(problem)) => vec![problem],
@@ -113,7 +117,7 @@ fn record(result: Result<(), Stop>, path: &Path, problems: &mut Vec<Problem>) ->
     Ok(())
 }
 
-fn delimiter_of(format: Format, options: &ReadOptions) -> u8 {
+pub(crate) fn delimiter_of(format: Format, options: &ReadOptions) -> u8 {
     options.delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' })
 }
 
@@ -144,7 +148,7 @@ fn header_of(source: &Source, options: &ReadOptions) -> Result<Vec<String>, Stop
     }
 }
 
-fn parquet_input(source: &Source, compression: Compression) -> Result<parquet::Input, Stop> {
+pub(crate) fn parquet_input(source: &Source, compression: Compression) -> Result<parquet::Input, Stop> {
     if compression != Compression::None {
         return Err(Problem::new("expected a plain Parquet file, found one in a .gz or .zst file")
             .help("decompress it first; Parquet compresses its columns itself")

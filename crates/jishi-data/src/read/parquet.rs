@@ -41,7 +41,7 @@ impl Input {
         })
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::File(file) => file.metadata().is_ok_and(|m| m.len() == 0),
             Self::Bytes(bytes) => bytes.is_empty(),
@@ -69,12 +69,14 @@ pub(crate) fn header(input: Input) -> Result<Vec<String>, Stop> {
     Ok(schema.fields().iter().map(|f| f.name().clone()).collect())
 }
 
-fn damaged(error: impl Display) -> Problem {
+pub(crate) fn damaged(error: impl Display) -> Problem {
     Problem::new(format!("this is not a Parquet file, or it is damaged: {error}"))
         .help("check how it was written, or get it again")
 }
 
-fn open<R: ChunkReader + 'static>(reader: R) -> Result<ParquetRecordBatchReaderBuilder<R>, Problem> {
+pub(crate) fn open<R: ChunkReader + 'static>(
+    reader: R,
+) -> Result<ParquetRecordBatchReaderBuilder<R>, Problem> {
     let file = guarded(|| ParquetRecordBatchReaderBuilder::try_new(reader))?;
     // Places in the file that can't be; the decoder takes them for granted.
     let chunks = file.metadata().row_groups().iter().flat_map(|group| group.columns());
@@ -89,7 +91,7 @@ fn open<R: ChunkReader + 'static>(reader: R) -> Result<ParquetRecordBatchReaderB
 }
 
 /// Runs a part of the decoder, which may panic on a damaged file.
-fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Problem> {
+pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Problem> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(result) => result.map_err(damaged),
         Err(_) => Err(damaged("its decoder failed")),
@@ -206,7 +208,7 @@ impl<T: AsRef<str>> Cells for Texts<T> {
     }
 }
 
-fn texts(array: &ArrayRef) -> Vec<Option<&str>> {
+pub(crate) fn texts(array: &ArrayRef) -> Vec<Option<&str>> {
     match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().iter().collect(),
         DataType::LargeUtf8 => array.as_string::<i64>().iter().collect(),
@@ -262,7 +264,7 @@ fn numbers(array: &ArrayRef) -> BlockColumn {
 }
 
 /// A number as text.
-fn number_text(array: &ArrayRef, row: usize) -> String {
+pub(crate) fn number_text(array: &ArrayRef, row: usize) -> String {
     use DataType::*;
     macro_rules! text {
         ($kind:ty) => {
