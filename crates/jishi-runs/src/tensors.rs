@@ -6,6 +6,7 @@
 //! the header's `__metadata__`. The same tensors in the same order give the same bytes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -127,10 +128,54 @@ pub fn encode<'a>(
 /// Reads a file's bytes. `path` is named in problems.
 ///
 /// # Errors
-/// [`Problems`] that name what is wrong: a truncated or over-long header, one that is not JSON, and for each tensor
-/// a type other than F32, offsets that overlap, leave gaps or run past the end, and a shape that does not fit them.
+/// [`Problems`] that name what is wrong: what [`read_header`] refuses, and for each tensor a type other than F32.
 pub fn decode(bytes: &[u8], path: &Path) -> Result<TensorFile, Problems> {
-    let bad = |message: String| Problems::from(Problem::new(message).file(path).help(HELP));
+    let header = read_header(bytes, path, HELP)?;
+    let other = |t: &TensorInfo| {
+        let message = format!("tensor {:?}: expected the type F32, found {}", t.name, t.dtype);
+        (t.dtype != "F32").then(|| Problem::new(message).file(path).help(HELP))
+    };
+    Problems(header.tensors.iter().filter_map(other).collect()).into_result()?;
+    let read = |info: TensorInfo| {
+        // `read_header` has seen that the range lies in the file and holds whole numbers.
+        let (values, _) = bytes[info.range].as_chunks::<4>();
+        let data = values.iter().map(|x| f32::from_le_bytes(*x)).collect();
+        TensorEntry { name: info.name, shape: info.shape, data }
+    };
+    Ok(TensorFile { tensors: header.tensors.into_iter().map(read).collect(), scalars: header.scalars })
+}
+
+const HELP: &str = "restore the file from a copy, or train again";
+
+/// What a file's header says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Header {
+    /// The tensors, in the order of their data.
+    pub tensors: Vec<TensorInfo>,
+    /// Scalars and words by name.
+    pub scalars: Scalars,
+}
+
+/// A tensor of any type, before it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name, unique in a file.
+    pub name: String,
+    /// The format's name of its type, such as `BF16`.
+    pub dtype: String,
+    /// Its shape; empty for a single number.
+    pub shape: Vec<usize>,
+    /// Where its values are in the file.
+    pub range: Range<usize>,
+}
+
+/// Reads the header at the start of a file's bytes, and checks it against them. `path` and `help` go into problems.
+///
+/// # Errors
+/// [`Problems`] that name what is wrong: a truncated or over-long header, one that is not JSON, and for each tensor
+/// an unknown type, offsets that overlap, leave gaps or run past the end, and a shape that does not fit them.
+pub fn read_header(bytes: &[u8], path: &Path, help: &str) -> Result<Header, Problems> {
+    let bad = |message: String| Problems::from(Problem::new(message).file(path).help(help));
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(bad(format!("expected a safetensors header, found a file of {} bytes", bytes.len())));
     };
@@ -147,14 +192,15 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<TensorFile, Problems> {
         );
         return Err(bad(message));
     };
+    let data_start = 8 + header.len();
     let header: Map<String, Value> = serde_json::from_slice(header)
         .map_err(|e| bad(format!("the safetensors header is not a JSON object: {e}")))?;
-    let mut file = TensorFile::default();
+    let mut scalars = Scalars::default();
     let mut problems = Vec::new();
     let mut infos = Vec::new();
     for (name, value) in &header {
         let read = if name == METADATA {
-            read_metadata(value).map(|scalars| file.scalars = scalars)
+            read_metadata(value).map(|read| scalars = read)
         } else {
             read_info(name, value).map(|info| infos.push(info))
         };
@@ -164,24 +210,32 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<TensorFile, Problems> {
         check_layout(&mut infos, data.len(), &mut problems);
     }
     if !problems.is_empty() {
-        return Err(Problems(problems.into_iter().map(|m| Problem::new(m).file(path).help(HELP)).collect()));
+        return Err(Problems(problems.into_iter().map(|m| Problem::new(m).file(path).help(help)).collect()));
     }
-    for info in infos {
-        // `check_layout` has seen that the range lies in the data and holds whole numbers.
-        let (values, _) = data[info.start..info.end].as_chunks::<4>();
-        file.tensors.push(TensorEntry {
-            name: info.name.into(),
-            shape: info.shape,
-            data: values.iter().map(|x| f32::from_le_bytes(*x)).collect(),
-        });
-    }
-    Ok(file)
+    let tensors = infos.into_iter().map(|info| TensorInfo {
+        name: info.name.into(),
+        dtype: info.dtype.into(),
+        shape: info.shape,
+        range: data_start + info.start..data_start + info.end,
+    });
+    Ok(Header { tensors: tensors.collect(), scalars })
 }
 
-const HELP: &str = "restore the file from a copy, or train again";
+/// Bytes of a value of a type in the format's own naming.
+fn dtype_size(dtype: &str) -> Option<usize> {
+    match dtype {
+        "BOOL" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" => Some(1),
+        "U16" | "I16" | "F16" | "BF16" => Some(2),
+        "U32" | "I32" | "F32" => Some(4),
+        "U64" | "I64" | "F64" => Some(8),
+        _ => None,
+    }
+}
 
 struct Info<'a> {
     name: &'a str,
+    dtype: &'a str,
+    size: usize,
     shape: Vec<usize>,
     start: usize,
     end: usize,
@@ -200,17 +254,15 @@ fn read_metadata(value: &Value) -> Result<Scalars, String> {
     texts.collect::<Result<_, String>>().map(Scalars)
 }
 
-fn read_info<'a>(name: &'a str, value: &Value) -> Result<Info<'a>, String> {
+fn read_info<'a>(name: &'a str, value: &'a Value) -> Result<Info<'a>, String> {
     let sizes = |key: &str| -> Option<Vec<usize>> {
         value.get(key)?.as_array()?.iter().map(|v| usize::try_from(v.as_u64()?).ok()).collect()
     };
     let dtype = value.get("dtype").and_then(Value::as_str).unwrap_or("none");
-    if dtype != "F32" {
-        return Err(format!("tensor {name:?}: expected the type F32, found {dtype}"));
-    }
+    let size = dtype_size(dtype).ok_or(format!("tensor {name:?} has the unknown type {dtype:?}"))?;
     let shape = sizes("shape").ok_or(format!("tensor {name:?} has no shape"))?;
     match sizes("data_offsets").as_deref() {
-        Some(&[start, end]) => Ok(Info { name, shape, start, end }),
+        Some(&[start, end]) => Ok(Info { name, dtype, size, shape, start, end }),
         _ => Err(format!("tensor {name:?} has no byte range")),
     }
 }
@@ -219,7 +271,7 @@ fn read_info<'a>(name: &'a str, value: &Value) -> Result<Info<'a>, String> {
 fn check_layout(infos: &mut [Info<'_>], length: usize, problems: &mut Vec<String>) {
     infos.sort_by_key(|info| (info.start, info.end));
     let mut expected = 0;
-    for Info { name, shape, start, end } in infos.iter() {
+    for Info { name, size, shape, start, end, .. } in infos.iter() {
         if *start < expected {
             problems.push(format!(
                 "tensor {name:?} overlaps another: it starts at byte {start}, expected {expected}"
@@ -232,7 +284,7 @@ fn check_layout(infos: &mut [Info<'_>], length: usize, problems: &mut Vec<String
         if *end > length {
             problems
                 .push(format!("tensor {name:?} ends at byte {end}, but there are {length} bytes of data"));
-        } else if end < start || elements(shape).and_then(|n| n.checked_mul(4)) != Some(end - start) {
+        } else if end < start || elements(shape).and_then(|n| n.checked_mul(*size)) != Some(end - start) {
             problems.push(format!(
                 "tensor {name:?} of shape {shape:?} does not fit its byte range {start} to {end}"
             ));

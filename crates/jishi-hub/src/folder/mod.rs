@@ -1,0 +1,21 @@
+//! Hugging Face folders: `config.json`, safetensors files, the files of a tokenizer.
+
+mod read;
+mod sentence;
+mod write;
+
+pub use read::read;
+pub(crate) use write::{check_length, to_bytes};
+pub use write::{write, write_safetensors};
+
+/// The model types that Jishi can run. Others are refused with this list.
+pub const MODEL_TYPES: [&str; 3] = ["bert", "gpt2", "llama"];
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS: &str = "special_tokens_map.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";

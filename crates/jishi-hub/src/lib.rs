@@ -1,0 +1,18 @@
+//! Other people's models and data: Hugging Face folders, GGUF files, the hub, and data sets from package registries.
+//!
+//! A model is a [`Checkpoint`]: a Hugging Face `config.json`, files of a tokenizer, and named tensors that are read
+//! from a memory-mapped file when asked for. No code from a model is run, and no pickle is read.
+
+pub mod checkpoint;
+pub mod dtype;
+pub mod error;
+pub mod folder;
+pub mod gguf;
+mod mapped;
+pub mod quant;
+pub mod tensors;
+
+pub use checkpoint::{About, Checkpoint, Pooling, SentenceTransformer, Weights};
+pub use dtype::Dtype;
+pub use error::HubError;
+pub use tensors::{TensorData, TensorMeta, Tensors};
