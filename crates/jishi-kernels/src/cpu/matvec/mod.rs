@@ -277,6 +277,38 @@ impl PackedWeight {
         self.multiply_panels(level, x, 0..self.panels(), epilogue, &SharedMut::new(out));
     }
 
+    /// [`multiply`](Self::multiply) with a row of results each `stride` values, so that several matrices write beside
+    /// each other.
+    ///
+    /// # Panics
+    /// When lengths do not fit.
+    pub fn multiply_strided(
+        &self,
+        level: Level,
+        x: &Activations,
+        epilogue: &Epilogue<'_>,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        for panel in 0..self.panels() {
+            self.panel(level, x, panel, epilogue, |row, values| {
+                out[row * stride + panel * PANEL..][..values.len()].copy_from_slice(values);
+            });
+        }
+    }
+
+    /// All values of an output, one for each input, as they are stored: an entry of a table that is packed as an
+    /// output layer.
+    ///
+    /// # Panics
+    /// When there is no such output, or `out` is not as long as there are inputs.
+    pub fn column(&self, output: usize, out: &mut [f32]) {
+        assert!(output < self.outputs && out.len() == self.inputs, "column {output} of {}", self.outputs);
+        for (input, out) in out.iter_mut().enumerate() {
+            *out = self.value(input, output);
+        }
+    }
+
     /// Some panels of the product, on the calling thread: their columns of `out`, `[rows, out]`, are written.
     ///
     /// # Panics
