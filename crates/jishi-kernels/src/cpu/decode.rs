@@ -8,6 +8,7 @@
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::activation::{Activation, for_each_activation};
 use super::gemm::round_bits;
 use super::matvec::{Line, PANEL, dot};
 use crate::math::exp;
@@ -216,6 +217,21 @@ impl HeadCache {
 }
 
 multiversion! {
+    /// `activation(gate) · value` (Shazeer 2020, "GLU Variants Improve Transformer") for each row of `inner` gates and
+    /// as many values after them.
+    ///
+    /// # Shapes
+    /// - `first`: `[rows, 2 · inner]`
+    /// - `out`: `[rows, inner]`
+    pub fn let_through(first: &[f32], out: &mut [f32], inner: usize, activation: Activation) {
+        for (first, out) in first.chunks_exact(2 * inner).zip(out.chunks_exact_mut(inner)) {
+            let (gates, values) = first.split_at(inner);
+            for_each_activation!(activation, |a| for ((out, gate), value) in out.iter_mut().zip(gates).zip(values) {
+                *out = a.value::<FMA>(*gate) * value;
+            });
+        }
+    }
+
     /// Scores to `exp(scale · (score − largest))`; returns one over their sum.
     fn softmax(scores: &mut [f32], scale: f32) -> f32 {
         const LANES: usize = 16;
@@ -331,6 +347,22 @@ mod tests {
                     };
                     assert_eq!(attend(&copy), attend(&original));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn gates_let_values_through() {
+        let (rows, inner) = (3, 21);
+        let first: Vec<f32> = (0..rows * 2 * inner).map(|i| 4.0 * number(i)).collect();
+        for level in Level::available() {
+            let mut out = vec![0.0; rows * inner];
+            let_through(level, &first, &mut out, inner, Activation::Silu);
+            for (at, found) in out.iter().enumerate() {
+                let (row, i) = (at / inner, at % inner);
+                let gate = f64::from(first[row * 2 * inner + i]);
+                let e = gate / (1.0 + (-gate).exp()) * f64::from(first[row * 2 * inner + inner + i]);
+                assert!((f64::from(*found) - e).abs() < 1e-5, "{level:?} {at}: {found}, not {e}");
             }
         }
     }

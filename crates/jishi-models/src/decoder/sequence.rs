@@ -35,6 +35,8 @@ pub(super) struct Step {
     /// Shares of a block's output, `[share][rows][width]`.
     pub shares: Vec<f32>,
     pub tasks: Vec<Mutex<Scratch>>,
+    /// Rows that tasks have memory for.
+    pub rows: usize,
     /// `[rows, vocabulary]`, of several rows.
     pub logits: Vec<f32>,
 }
@@ -52,6 +54,8 @@ pub(super) struct Normed {
 pub(super) struct Scratch {
     pub first: Vec<f32>,
     pub inner: Vec<f32>,
+    /// Positions that each query of a group sees.
+    pub counts: Vec<usize>,
     pub packed: Activations,
 }
 
@@ -85,7 +89,7 @@ impl Decoder {
     #[must_use]
     pub fn fork(&self, sequence: &Sequence) -> Sequence {
         let mut fork = self.sequence_of(sequence.room);
-        fork.take(sequence);
+        fork.copy_from(sequence);
         fork
     }
 
@@ -128,7 +132,7 @@ impl Sequence {
         self.caches.iter().map(KvCache::bytes).sum()
     }
 
-    fn take(&mut self, other: &Self) {
+    fn copy_from(&mut self, other: &Self) {
         for (mine, others) in self.caches.iter_mut().zip(&other.caches) {
             mine.copy_from(others, other.position);
         }

@@ -542,27 +542,7 @@ impl Activations {
         let inputs = x.len() / rows.max(1);
         (self.rows, self.inputs, self.stride) = (rows, inputs, inputs.next_multiple_of(4));
         if format.is_blocks() {
-            let blocks = inputs.div_ceil(QUANT);
-            self.stride = blocks * QUANT;
-            self.bytes.resize(rows * self.stride, 0);
-            self.scales.resize(rows * blocks, 0.0);
-            self.sums.resize(rows * blocks, 0);
-            let bytes = SharedMut::new(&mut self.bytes);
-            let (scales, sums) = (SharedMut::new(&mut self.scales), SharedMut::new(&mut self.sums));
-            let group = rows.div_ceil(TASKS).max(1);
-            parallel(rows.div_ceil(group), |task| {
-                for row in task * group..((task + 1) * group).min(rows) {
-                    // SAFETY: rows of different tasks do not overlap.
-                    let (bytes, scales, sums) = unsafe {
-                        (
-                            bytes.slice(row * self.stride, self.stride),
-                            scales.slice(row * blocks, blocks),
-                            sums.slice(row * blocks, blocks),
-                        )
-                    };
-                    quant::quantise(level, &x[row * inputs..][..inputs], bytes, scales, sums);
-                }
-            });
+            self.set_blocks(level, rows, x, &[inputs]);
         } else if format == Format::Int8 {
             let blocks = inputs.div_ceil(BLOCK);
             self.whole.resize(rows * self.stride, 0);
@@ -588,6 +568,42 @@ impl Activations {
 const TASKS: usize = 16;
 
 impl Activations {
+    /// [`set`](Self::set) for formats of blocks and matrices over each other: no block holds inputs of two of `parts`,
+    /// which are the matrices' inputs.
+    ///
+    /// # Panics
+    /// When the parts are not a row together.
+    pub fn set_blocks(&mut self, level: Level, rows: usize, x: &[f32], parts: &[usize]) {
+        let inputs = parts.iter().sum::<usize>();
+        assert_eq!(x.len(), rows * inputs, "{rows} rows of {inputs} values");
+        let blocks = parts.iter().map(|p| p.div_ceil(QUANT)).sum::<usize>();
+        (self.rows, self.inputs, self.stride) = (rows, inputs, blocks * QUANT);
+        self.bytes.resize(rows * self.stride, 0);
+        self.scales.resize(rows * blocks, 0.0);
+        self.sums.resize(rows * blocks, 0);
+        let bytes = SharedMut::new(&mut self.bytes);
+        let (scales, sums) = (SharedMut::new(&mut self.scales), SharedMut::new(&mut self.sums));
+        let group = rows.div_ceil(TASKS).max(1);
+        parallel(rows.div_ceil(group), |task| {
+            for row in task * group..((task + 1) * group).min(rows) {
+                let (mut input, mut block) = (row * inputs, row * blocks);
+                for part in parts {
+                    let some = part.div_ceil(QUANT);
+                    // SAFETY: rows of different tasks do not overlap.
+                    let (bytes, scales, sums) = unsafe {
+                        (
+                            bytes.slice(block * QUANT, some * QUANT),
+                            scales.slice(block, some),
+                            sums.slice(block, some),
+                        )
+                    };
+                    quant::quantise(level, &x[input..][..*part], bytes, scales, sums);
+                    (input, block) = (input + part, block + some);
+                }
+            }
+        });
+    }
+
     /// Whole numbers of rows from `row` on, from an input on that begins a block.
     fn quant_rows(&self, row: usize, from: usize) -> quant::Rows<'_> {
         let (blocks, first) = (self.stride / QUANT, from / QUANT);
@@ -720,6 +736,75 @@ impl<'a> Joined<'a> {
     #[must_use]
     pub fn over(parts: Vec<&'a PackedWeight>) -> Self {
         Self { parts, beside: false }
+    }
+}
+
+/// Rows that a task of a product with many takes.
+const MANY: usize = 64;
+
+impl Joined<'_> {
+    /// `activation(x · weight + bias) + residual` for many rows, on all threads, where all matrices are in formats of
+    /// blocks: sums are those of [`forward`], in the same order where the matrices are beside each other.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`, prepared for such a format and, by [`Activations::set_blocks`], for [`Joined::parts`]
+    /// - `out`: `[rows, out]`
+    ///
+    /// # Panics
+    /// When a matrix is in another format, or lengths do not fit.
+    pub fn forward_blocks(&self, level: Level, x: &Activations, epilogue: &Epilogue<'_>, out: &mut [f32]) {
+        // What a task multiplies: matrices with their first input, a panel, and its first column.
+        let mut panels: Vec<(Vec<(&PackedWeight, usize)>, usize, usize)> = Vec::new();
+        let (mut inputs, mut outputs) = (0, 0);
+        if self.beside {
+            for part in &self.parts {
+                panels.extend((0..part.panels()).map(|p| (vec![(*part, 0)], p, outputs + p * PANEL)));
+                (inputs, outputs) = (part.inputs, outputs + part.outputs);
+            }
+        } else if let Some(first) = self.parts.first() {
+            let mut parts = Vec::new();
+            for part in &self.parts {
+                parts.push((*part, inputs));
+                inputs += part.inputs.next_multiple_of(QUANT);
+            }
+            outputs = first.outputs;
+            panels.extend((0..first.panels()).map(|p| (parts.clone(), p, p * PANEL)));
+        }
+        assert!(
+            x.stride == inputs.next_multiple_of(QUANT) && out.len() == x.rows * outputs,
+            "activations for another matrix"
+        );
+        let chunks = x.rows.div_ceil(MANY);
+        let shared = SharedMut::new(out);
+        parallel(panels.len() * chunks, |task| {
+            let (parts, panel, column) = &panels[task / chunks];
+            let used = PANEL.min(parts[0].0.outputs - panel * PANEL);
+            let from = task % chunks * MANY;
+            for row in (from..(from + MANY).min(x.rows)).step_by(ROWS) {
+                let mut sums = [[0.0; PANEL]; ROWS];
+                let sums = &mut sums[..ROWS.min(x.rows - row)];
+                for (part, input) in parts {
+                    part.add_blocks(level, x, [row, *input], *panel, sums);
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let at = (row + r) * outputs + column;
+                    let bias = epilogue.bias.map(|b| &b[*column..][..used]);
+                    let residual = epilogue.residual.map(|y| &y[at..][..used]);
+                    finish(level, &mut sums[..used], bias, epilogue.activation, residual);
+                    // SAFETY: tasks take different panels or rows, so that these parts do not overlap.
+                    unsafe { shared.slice(at, used) }.copy_from_slice(&sums[..used]);
+                }
+            }
+        });
+    }
+}
+
+impl Joined<'_> {
+    /// Inputs of matrices over each other, or all inputs.
+    #[must_use]
+    pub fn parts(&self) -> Vec<usize> {
+        let some = if self.beside { 1 } else { self.parts.len() };
+        self.parts.iter().take(some).map(|p| p.inputs).collect()
     }
 }
 

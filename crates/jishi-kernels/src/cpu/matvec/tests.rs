@@ -319,3 +319,48 @@ fn rows_are_the_same_alone_and_together_where_sums_are_exact() {
         }
     }
 }
+
+#[test]
+fn joined_blocks_are_multiplied_as_one_matrix() {
+    let (inputs, outputs, rows) = (160, 150, 70);
+    let (w, x) = (numbers(inputs * outputs, 1), numbers(rows * inputs, 2));
+    let (bias, residual) = (numbers(outputs, 3), numbers(rows * outputs, 4));
+    for format in [Format::Q8_0, Format::Q4_1] {
+        let whole = PackedWeight::from_rows(format, inputs, outputs, &w);
+        let part = |i0: usize, i1: usize, o0: usize, o1: usize| {
+            PackedWeight::new(format, i1 - i0, o1 - o0, |i, o| w[(i0 + i) * outputs + o0 + o])
+        };
+        let beside = [part(0, inputs, 0, 100), part(0, inputs, 100, outputs)];
+        let over = [part(0, 32, 0, outputs), part(32, 128, 0, outputs), part(128, inputs, 0, outputs)];
+        let epilogue =
+            Epilogue { bias: Some(&bias), activation: Activation::Silu, residual: Some(&residual) };
+        for level in Level::available() {
+            let mut prepared = Activations::default();
+            prepared.set(level, format, rows, &x);
+            let mut expected = vec![0.0; rows * outputs];
+            forward(level, &whole, &prepared, &epilogue, &mut expected);
+            for joined in [Joined::beside(beside.iter().collect()), Joined::over(over.iter().collect())] {
+                let mut found = vec![0.0; rows * outputs];
+                joined.forward_blocks(level, &prepared, &epilogue, &mut found);
+                assert_eq!(found, expected, "{format:?} {level:?}");
+            }
+            // Parts that are no whole blocks: each rounds its inputs alone.
+            let cut = [part(0, 50, 0, outputs), part(50, inputs, 0, outputs)];
+            let joined = Joined::over(cut.iter().collect());
+            prepared.set_blocks(level, rows, &x, &joined.parts());
+            let mut found = vec![0.0; rows * outputs];
+            joined.forward_blocks(level, &prepared, &Epilogue::default(), &mut found);
+            let mut sum = vec![0.0; rows * outputs];
+            for (weight, range) in cut.iter().zip([0..50, 50..inputs]) {
+                let x: Vec<f32> = x.chunks_exact(inputs).flat_map(|x| x[range.clone()].to_vec()).collect();
+                let mut alone = vec![0.0; rows * outputs];
+                prepared.set(level, format, rows, &x);
+                forward(level, weight, &prepared, &Epilogue::default(), &mut alone);
+                sum.iter_mut().zip(alone).for_each(|(s, a)| *s += a);
+            }
+            for (found, sum) in found.iter().zip(&sum) {
+                assert!((found - sum).abs() < 1e-4, "{format:?} {level:?}: {found}, not {sum}");
+            }
+        }
+    }
+}
