@@ -20,7 +20,7 @@ pub mod table;
 pub mod weights;
 
 pub use context::Context;
-pub use decoder::{Decoder, DecoderConfig};
+pub use decoder::{Decoder, DecoderConfig, Sequence};
 pub use error::ModelError;
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use registry::{FAMILIES, Family};

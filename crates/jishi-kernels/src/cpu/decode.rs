@@ -8,6 +8,7 @@
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::activation::{Activation, for_each_activation};
 use super::gemm::round_bits;
 use super::matvec::{Line, PANEL, dot};
 use crate::math::exp;
@@ -58,6 +59,17 @@ impl KvCache {
         self.heads[head].read().expect("no task panicked with this head")
     }
 
+    /// Takes the first positions of another cache of as many heads, which may have another context.
+    ///
+    /// # Panics
+    /// When the caches are of different heads, or one of them does not hold so many positions.
+    pub fn copy_from(&mut self, other: &Self, positions: usize) {
+        assert_eq!(self.heads.len(), other.heads.len(), "caches of different heads");
+        for (head, mine) in self.heads.iter_mut().enumerate() {
+            mine.get_mut().expect("no task panicked with this head").copy_from(&other.read(head), positions);
+        }
+    }
+
     /// Its memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -81,6 +93,21 @@ pub struct HeadCache {
 impl HeadCache {
     fn bytes(&self) -> usize {
         size_of_val(self.keys.as_slice()) + size_of_val(self.values.as_slice())
+    }
+
+    fn copy_from(&mut self, other: &Self, positions: usize) {
+        assert!(
+            self.head_dim == other.head_dim && self.half == other.half,
+            "a head of another kind of cache"
+        );
+        assert!(positions <= self.context.min(other.context), "{positions} positions do not fit");
+        let steps = |n: usize| if self.half { n.div_ceil(2) } else { n };
+        let keys = positions.div_ceil(PANEL) * steps(self.head_dim);
+        self.keys[..keys].copy_from_slice(&other.keys[..keys]);
+        let (mine, others, taken) = (steps(self.context), steps(other.context), steps(positions));
+        for panel in 0..self.head_dim.div_ceil(PANEL) {
+            self.values[panel * mine..][..taken].copy_from_slice(&other.values[panel * others..][..taken]);
+        }
     }
 
     /// Puts a key and a value at a position. Positions are filled in order; one that is filled again hides those after
@@ -190,6 +217,21 @@ impl HeadCache {
 }
 
 multiversion! {
+    /// `activation(gate) · value` (Shazeer 2020, "GLU Variants Improve Transformer") for each row of `inner` gates and
+    /// as many values after them.
+    ///
+    /// # Shapes
+    /// - `first`: `[rows, 2 · inner]`
+    /// - `out`: `[rows, inner]`
+    pub fn let_through(first: &[f32], out: &mut [f32], inner: usize, activation: Activation) {
+        for (first, out) in first.chunks_exact(2 * inner).zip(out.chunks_exact_mut(inner)) {
+            let (gates, values) = first.split_at(inner);
+            for_each_activation!(activation, |a| for ((out, gate), value) in out.iter_mut().zip(gates).zip(values) {
+                *out = a.value::<FMA>(*gate) * value;
+            });
+        }
+    }
+
     /// Scores to `exp(scale · (score − largest))`; returns one over their sum.
     fn softmax(scores: &mut [f32], scale: f32) -> f32 {
         const LANES: usize = 16;
@@ -280,6 +322,47 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_attends_as_the_original() {
+        for half in [false, true] {
+            let (dim, positions) = (70, 67);
+            let original = KvCache::new(2, dim, 90, half);
+            for (t, head) in (0..80).flat_map(|t| [(t, 0), (t, 1)]) {
+                let row = |seed: usize| (0..dim).map(|d| number(seed + t * 100 + d)).collect::<Vec<f32>>();
+                original.write(head).put(t, &row(head), &row(head + 50_000));
+            }
+            for context in [positions, 200] {
+                let mut copy = KvCache::new(2, dim, context, half);
+                copy.copy_from(&original, positions);
+                let q: Vec<f32> = (0..dim).map(|d| number(d + 70)).collect();
+                for head in 0..2 {
+                    let attend = |cache: &KvCache| {
+                        let mut out = vec![0.0; dim];
+                        cache.read(head).attend(Level::best(), &q, dim, &[positions], 0.3, &mut out, dim);
+                        out
+                    };
+                    assert_eq!(attend(&copy), attend(&original));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gates_let_values_through() {
+        let (rows, inner) = (3, 21);
+        let first: Vec<f32> = (0..rows * 2 * inner).map(|i| 4.0 * number(i)).collect();
+        for level in Level::available() {
+            let mut out = vec![0.0; rows * inner];
+            let_through(level, &first, &mut out, inner, Activation::Silu);
+            for (at, found) in out.iter().enumerate() {
+                let (row, i) = (at / inner, at % inner);
+                let gate = f64::from(first[row * 2 * inner + i]);
+                let e = gate / (1.0 + (-gate).exp()) * f64::from(first[row * 2 * inner + inner + i]);
+                assert!((f64::from(*found) - e).abs() < 1e-5, "{level:?} {at}: {found}, not {e}");
             }
         }
     }

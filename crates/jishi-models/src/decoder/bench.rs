@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jishi_kernels::cpu::matvec::PackedWeight;
 use jishi_kernels::threads::parallel;
 
-use super::{Decoder, most_likely};
+use super::{Decoder, Sequence, most_likely};
 use crate::error::ModelError;
 
 /// Times of a decoder, in seconds, and what it read and made.
@@ -29,18 +29,20 @@ pub struct DecodeFigures {
 ///
 /// # Errors
 /// When the context or the vocabulary is too small.
-pub fn measure(decoder: &mut Decoder, runs: usize) -> Result<DecodeFigures, ModelError> {
+pub fn measure(decoder: &Decoder, runs: usize) -> Result<DecodeFigures, ModelError> {
     let prompt: Vec<u32> = (0..16).collect();
     let whole: Vec<u32> = (0..decoder.config.context as u32).collect();
     let (mut generated, mut forward, mut read, mut tokens) = (Vec::new(), Vec::new(), f64::MAX, Vec::new());
+    let mut sequence = decoder.sequence_of(decoder.config.context);
     for run in 0..=runs {
+        sequence.rewind(0);
         let started = Instant::now();
-        tokens = generate(decoder, &prompt)?;
+        tokens = generate(decoder, &mut sequence, &prompt)?;
         let time = started.elapsed();
         read = (0..20).map(|_| read_weights(decoder).as_secs_f64()).fold(read, f64::min);
-        decoder.rewind(0);
+        sequence.rewind(0);
         let started = Instant::now();
-        decoder.forward(&whole)?;
+        decoder.forward(&mut sequence, &whole)?;
         if run > 0 {
             generated.push(time.as_secs_f64());
             forward.push(started.elapsed().as_secs_f64());
@@ -49,19 +51,18 @@ pub fn measure(decoder: &mut Decoder, runs: usize) -> Result<DecodeFigures, Mode
     Ok(DecodeFigures { tokens, generated, forward, weight_bytes: decoder.weight_bytes(), read })
 }
 
-/// Greedy tokens after a prompt until the context is full.
+/// Greedy tokens after a prompt, which follows what the sequence has, until the context is full.
 ///
 /// # Errors
 /// When the prompt is empty, longer than the context, or of another vocabulary.
-pub fn generate(decoder: &mut Decoder, prompt: &[u32]) -> Result<Vec<u32>, ModelError> {
-    decoder.rewind(0);
-    let room = decoder.config.context.saturating_sub(prompt.len());
+pub fn generate(decoder: &Decoder, sequence: &mut Sequence, prompt: &[u32]) -> Result<Vec<u32>, ModelError> {
+    let room = decoder.config.context.saturating_sub(sequence.position + prompt.len());
     let mut tokens = Vec::with_capacity(room);
-    let mut token = most_likely(decoder.prefill(prompt)?);
+    let mut token = most_likely(decoder.prefill(sequence, prompt)?);
     while tokens.len() < room {
         tokens.push(token);
         if tokens.len() < room {
-            token = most_likely(decoder.step(token)?);
+            token = most_likely(decoder.step(sequence, token)?);
         }
     }
     Ok(tokens)

@@ -5,15 +5,21 @@
 //! layout serves all levels: panels of [`PANEL`] columns; in a panel, steps; in a step, one word for
 //! each column, which holds one `f32`, two bfloat16 or four bytes that follow each other along the inputs.
 
+mod blocks;
 mod dot;
 mod int8;
+mod quant;
 
 use super::activation::{Activation, for_each_activation};
 use super::gemm::{Source, round_bits};
 pub use super::linear::Epilogue;
+pub use blocks::{BlockKind, unpack_blocks};
+use blocks::{QUANT, Quantised};
 pub(super) use dot::dot;
 
 use crate::multiversion;
+use quant::{Words, widen};
+
 use crate::simd::Level;
 use crate::threads::{SharedMut, parallel};
 
@@ -42,6 +48,15 @@ pub enum Format {
     /// its block. Activations are rounded too, to 1/65534 of the largest of their block, which adds nothing that
     /// shows; sums are exact in 32 bits.
     Int8,
+    /// Whole numbers of 8 bits around zero with a scale of 16 bits a column and 32 inputs, as in GGUF files.
+    /// Activations are rounded to 1/254 of the largest of their 32.
+    Q8_0,
+    /// As `Q8_0`, with numbers from a least value up, of which there is one a column and 32 inputs.
+    Q8_1,
+    /// As `Q8_0`, with numbers of 4 bits.
+    Q4_0,
+    /// As `Q8_1`, with numbers of 4 bits.
+    Q4_1,
 }
 
 impl Format {
@@ -51,8 +66,40 @@ impl Format {
         match self {
             Self::F32 => 1,
             Self::Bf16 => 2,
-            Self::Int8 => 4,
+            Self::Int8 | Self::Q8_0 | Self::Q8_1 => 4,
+            Self::Q4_0 | Self::Q4_1 => 8,
         }
+    }
+
+    /// Whether weights are blocks of 32, as in GGUF files.
+    #[must_use]
+    pub fn is_blocks(self) -> bool {
+        self.words().is_some()
+    }
+
+    fn mask(self) -> u32 {
+        if self.inputs_a_word() == 8 { 15 } else { 255 }
+    }
+
+    /// What is subtracted from a number of a block.
+    pub(super) fn zero(self) -> i32 {
+        self.words().map_or(0, |w| w.zero)
+    }
+
+    fn words(self) -> Option<Words> {
+        match self {
+            Self::F32 | Self::Bf16 | Self::Int8 => None,
+            Self::Q8_0 => Some(Words { nibbles: false, least: false, zero: 128 }),
+            Self::Q8_1 => Some(Words { nibbles: false, least: true, zero: 0 }),
+            Self::Q4_0 => Some(Words { nibbles: true, least: false, zero: 8 }),
+            Self::Q4_1 => Some(Words { nibbles: true, least: true, zero: 0 }),
+        }
+    }
+
+    /// Words of a column.
+    fn steps(self, inputs: usize) -> usize {
+        let whole = if self.is_blocks() { inputs.next_multiple_of(QUANT) } else { inputs };
+        whole.div_ceil(self.inputs_a_word())
     }
 
     /// Name in figures.
@@ -62,6 +109,10 @@ impl Format {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+            Self::Q8_0 => "q8_0",
+            Self::Q8_1 => "q8_1",
+            Self::Q4_0 => "q4_0",
+            Self::Q4_1 => "q4_1",
         }
     }
 }
@@ -76,6 +127,8 @@ pub struct PackedWeight {
     lines: Vec<Line>,
     /// `[panel][block]`, of [`Format::Int8`].
     scales: Vec<[f32; PANEL]>,
+    /// `[panel][block][scale, least value]`, of formats of blocks.
+    halves: Vec<[u16; PANEL]>,
 }
 
 impl PackedWeight {
@@ -87,7 +140,15 @@ impl PackedWeight {
         outputs: usize,
         value: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Self {
-        let (steps, blocks) = (inputs.div_ceil(format.inputs_a_word()), Self::blocks(format, inputs));
+        if format.is_blocks() {
+            return Self::quantised(format, inputs, outputs, |block, o| {
+                Quantised::of(format, |i| {
+                    let i = block * QUANT + i;
+                    if i < inputs { value(i, o) } else { 0.0 }
+                })
+            });
+        }
+        let (steps, blocks) = (format.steps(inputs), Self::blocks(format, inputs));
         let panels = outputs.div_ceil(PANEL);
         let mut lines = vec![Line([0; PANEL]); panels * steps];
         let mut scales = vec![[0.0; PANEL]; panels * blocks];
@@ -127,9 +188,65 @@ impl PackedWeight {
                         }
                     }
                 }
+                Format::Q8_0 | Format::Q8_1 | Format::Q4_0 | Format::Q4_1 => {}
             }
         });
-        Self { format, inputs, outputs, lines, scales }
+        Self { format, inputs, outputs, lines, scales, halves: Vec::new() }
+    }
+
+    /// Packs columns of blocks: some of the inputs of each of `columns`, which hold a GGUF file's bytes of whole rows.
+    /// The format is that of the kind.
+    ///
+    /// # Panics
+    /// When the range is not made of whole blocks of 32, or a column does not hold it.
+    #[must_use]
+    pub fn from_blocks(kind: BlockKind, inputs: std::ops::Range<usize>, columns: &[&[u8]]) -> Self {
+        assert!(
+            inputs.start.is_multiple_of(QUANT) && inputs.len().is_multiple_of(QUANT),
+            "inputs {inputs:?} are no whole blocks"
+        );
+        let bytes = inputs.end.div_ceil(kind.values()) * kind.bytes();
+        assert!(columns.iter().all(|c| c.len() >= bytes), "columns that are too short");
+        let first = inputs.start / QUANT;
+        Self::quantised(kind.format(), inputs.len(), columns.len(), |block, o| {
+            Quantised::read(kind, columns[o], first + block)
+        })
+    }
+
+    fn quantised(
+        format: Format,
+        inputs: usize,
+        outputs: usize,
+        block_of: impl Fn(usize, usize) -> Quantised + Sync,
+    ) -> Self {
+        let Some(words) = format.words() else { unreachable!("only called for formats of blocks") };
+        let (steps, blocks, panels) = (format.steps(inputs), inputs.div_ceil(QUANT), outputs.div_ceil(PANEL));
+        let mut lines = vec![Line([0; PANEL]); panels * steps];
+        let mut halves = vec![[0u16; PANEL]; panels * blocks * words.scales()];
+        let (shared, shared_halves) = (SharedMut::new(&mut lines), SharedMut::new(&mut halves));
+        let half = |x: f32| half::f16::from_f32(x).to_bits();
+        parallel(panels, |panel| {
+            let a_panel = blocks * words.scales();
+            // SAFETY: one panel, one task.
+            let (lines, halves) = unsafe {
+                (shared.slice(panel * steps, steps), shared_halves.slice(panel * a_panel, a_panel))
+            };
+            let first = panel * PANEL;
+            for c in 0..PANEL.min(outputs - first) {
+                for block in 0..blocks {
+                    let found = block_of(block, first + c);
+                    halves[block * words.scales()][c] = half(found.scale);
+                    if words.least {
+                        halves[block * words.scales() + 1][c] = half(found.least);
+                    }
+                    for (i, number) in found.numbers.into_iter().enumerate() {
+                        let (step, shift) = place(format, block * QUANT + i);
+                        lines[step].0[c] |= u32::from(number) << shift;
+                    }
+                }
+            }
+        });
+        Self { format, inputs, outputs, lines, scales: Vec::new(), halves }
     }
 
     /// Packs a row-major `[in, out]`.
@@ -157,7 +274,7 @@ impl PackedWeight {
     }
 
     fn steps(&self) -> usize {
-        self.inputs.div_ceil(self.format.inputs_a_word())
+        self.format.steps(self.inputs)
     }
 
     /// How its weights are stored.
@@ -187,7 +304,9 @@ impl PackedWeight {
     /// Bytes that a product reads.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(self.lines.as_slice()) + size_of_val(self.scales.as_slice())
+        size_of_val(self.lines.as_slice())
+            + size_of_val(self.scales.as_slice())
+            + size_of_val(self.halves.as_slice())
     }
 
     /// Reads all of it and does nothing else: what a product would cost if arithmetic were free.
@@ -200,17 +319,46 @@ impl PackedWeight {
     #[must_use]
     pub fn value(&self, input: usize, output: usize) -> f32 {
         let (panel, column) = (output / PANEL, output % PANEL);
-        let a_word = self.format.inputs_a_word();
-        let word = self.lines[panel * self.steps() + input / a_word].0[column];
+        let (step, shift) = place(self.format, input);
+        let word = self.lines[panel * self.steps() + step].0[column];
         match self.format {
             Format::F32 => f32::from_bits(word),
-            Format::Bf16 => f32::from_bits(word >> (16 * (input % 2)) << 16),
+            Format::Bf16 => f32::from_bits(word >> shift << 16),
             Format::Int8 => {
                 let scale =
                     self.scales[panel * Self::blocks(self.format, self.inputs) + input / BLOCK][column];
-                f32::from((word >> int8::byte(input)) as u8 as i8) * scale
+                f32::from((word >> shift) as u8 as i8) * scale
+            }
+            Format::Q8_0 | Format::Q8_1 | Format::Q4_0 | Format::Q4_1 => {
+                let number = (word >> shift & self.format.mask()).cast_signed() - self.format.zero();
+                let (scale, least) = self.block_scales(panel, input / QUANT);
+                number as f32 * widen(scale[column]) + least.map_or(0.0, |l| widen(l[column]))
             }
         }
+    }
+
+    /// Scales and, where there are any, least values of a block, of each column of a panel.
+    fn block_scales(&self, panel: usize, block: usize) -> (&[u16; PANEL], Option<&[u16; PANEL]>) {
+        let (blocks, least) = (self.inputs.div_ceil(QUANT), self.format.words().is_some_and(|w| w.least));
+        let at = (panel * blocks + block) * if least { 2 } else { 1 };
+        (&self.halves[at], least.then(|| &self.halves[at + 1]))
+    }
+
+    /// Adds the products of some rows, from an input of their own on, with a panel of blocks.
+    fn add_blocks(
+        &self,
+        level: Level,
+        x: &Activations,
+        [row, from]: [usize; 2],
+        panel: usize,
+        sums: &mut [[f32; PANEL]],
+    ) {
+        let Some(words) = self.format.words() else { unreachable!("only called for formats of blocks") };
+        let (steps, blocks) = (self.steps(), self.inputs.div_ceil(QUANT));
+        let a_panel = blocks * words.scales();
+        let rows = x.quant_rows(row, from);
+        let lines = &self.lines[panel * steps..][..steps];
+        quant::dot(level, words, lines, &self.halves[panel * a_panel..][..a_panel], rows, sums);
     }
 
     /// Columns of one panel for all rows of `x`: `out[row · stride + column]`, `column` from the panel's first.
@@ -253,6 +401,10 @@ impl PackedWeight {
                     let (whole, whole_scales) = (&x.whole[row * x.stride..], &x.scales[row * blocks..]);
                     int8::dot(level, lines, scales, whole, x.stride, whole_scales, sums);
                 }
+                Format::Q8_0 | Format::Q8_1 | Format::Q4_0 | Format::Q4_1 => {
+                    sums.fill([0.0; PANEL]);
+                    self.add_blocks(level, x, [row, 0], panel, sums);
+                }
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let sums = &mut sums[..used];
@@ -277,6 +429,38 @@ impl PackedWeight {
         self.multiply_panels(level, x, 0..self.panels(), epilogue, &SharedMut::new(out));
     }
 
+    /// [`multiply`](Self::multiply) with a row of results each `stride` values, so that several matrices write beside
+    /// each other.
+    ///
+    /// # Panics
+    /// When lengths do not fit.
+    pub fn multiply_strided(
+        &self,
+        level: Level,
+        x: &Activations,
+        epilogue: &Epilogue<'_>,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        for panel in 0..self.panels() {
+            self.panel(level, x, panel, epilogue, |row, values| {
+                out[row * stride + panel * PANEL..][..values.len()].copy_from_slice(values);
+            });
+        }
+    }
+
+    /// All values of an output, one for each input, as they are stored: an entry of a table that is packed as an
+    /// output layer.
+    ///
+    /// # Panics
+    /// When there is no such output, or `out` is not as long as there are inputs.
+    pub fn column(&self, output: usize, out: &mut [f32]) {
+        assert!(output < self.outputs && out.len() == self.inputs, "column {output} of {}", self.outputs);
+        for (input, out) in out.iter_mut().enumerate() {
+            *out = self.value(input, output);
+        }
+    }
+
     /// Some panels of the product, on the calling thread: their columns of `out`, `[rows, out]`, are written.
     ///
     /// # Panics
@@ -296,6 +480,18 @@ impl PackedWeight {
                 out.copy_from_slice(values);
             });
         }
+    }
+}
+
+/// The step of an input in its column, and the lowest bit of its number there.
+#[inline(always)]
+fn place(format: Format, input: usize) -> (usize, u32) {
+    match format {
+        Format::F32 => (input, 0),
+        Format::Bf16 => (input / 2, 16 * (input % 2) as u32),
+        Format::Int8 => (input / 4, int8::byte(input)),
+        Format::Q8_0 | Format::Q8_1 => (input / 4, 8 * (input % 4) as u32),
+        Format::Q4_0 | Format::Q4_1 => (input / 8, 8 * (input % 4) as u32 + (input % 8) as u32 / 4 * 4),
     }
 }
 
@@ -333,6 +529,10 @@ pub struct Activations {
     whole: Vec<i16>,
     /// `[rows, blocks]`
     scales: Vec<f32>,
+    /// The same as whole numbers in ±127, for formats of blocks.
+    bytes: Vec<i8>,
+    /// Their sums, `[rows, blocks]`.
+    sums: Vec<i32>,
 }
 
 impl Activations {
@@ -341,7 +541,9 @@ impl Activations {
     pub fn set(&mut self, level: Level, format: Format, rows: usize, x: &[f32]) {
         let inputs = x.len() / rows.max(1);
         (self.rows, self.inputs, self.stride) = (rows, inputs, inputs.next_multiple_of(4));
-        if format == Format::Int8 {
+        if format.is_blocks() {
+            self.set_blocks(level, rows, x, &[inputs]);
+        } else if format == Format::Int8 {
             let blocks = inputs.div_ceil(BLOCK);
             self.whole.resize(rows * self.stride, 0);
             self.scales.resize(rows * blocks, 0.0);
@@ -358,6 +560,59 @@ impl Activations {
                 out[..inputs].copy_from_slice(x);
                 out[inputs..].fill(0.0);
             }
+        }
+    }
+}
+
+/// Tasks of many rows, at most.
+const TASKS: usize = 16;
+
+impl Activations {
+    /// [`set`](Self::set) for formats of blocks and matrices over each other: no block holds inputs of two of `parts`,
+    /// which are the matrices' inputs.
+    ///
+    /// # Panics
+    /// When the parts are not a row together.
+    pub fn set_blocks(&mut self, level: Level, rows: usize, x: &[f32], parts: &[usize]) {
+        let inputs = parts.iter().sum::<usize>();
+        assert_eq!(x.len(), rows * inputs, "{rows} rows of {inputs} values");
+        let blocks = parts.iter().map(|p| p.div_ceil(QUANT)).sum::<usize>();
+        (self.rows, self.inputs, self.stride) = (rows, inputs, blocks * QUANT);
+        self.bytes.resize(rows * self.stride, 0);
+        self.scales.resize(rows * blocks, 0.0);
+        self.sums.resize(rows * blocks, 0);
+        let bytes = SharedMut::new(&mut self.bytes);
+        let (scales, sums) = (SharedMut::new(&mut self.scales), SharedMut::new(&mut self.sums));
+        let group = rows.div_ceil(TASKS).max(1);
+        parallel(rows.div_ceil(group), |task| {
+            for row in task * group..((task + 1) * group).min(rows) {
+                let (mut input, mut block) = (row * inputs, row * blocks);
+                for part in parts {
+                    let some = part.div_ceil(QUANT);
+                    // SAFETY: rows of different tasks do not overlap.
+                    let (bytes, scales, sums) = unsafe {
+                        (
+                            bytes.slice(block * QUANT, some * QUANT),
+                            scales.slice(block, some),
+                            sums.slice(block, some),
+                        )
+                    };
+                    quant::quantise(level, &x[input..][..*part], bytes, scales, sums);
+                    (input, block) = (input + part, block + some);
+                }
+            }
+        });
+    }
+
+    /// Whole numbers of rows from `row` on, from an input on that begins a block.
+    fn quant_rows(&self, row: usize, from: usize) -> quant::Rows<'_> {
+        let (blocks, first) = (self.stride / QUANT, from / QUANT);
+        quant::Rows {
+            x: &self.bytes[row * self.stride + from..],
+            stride: self.stride,
+            scales: &self.scales[row * blocks + first..],
+            sums: &self.sums[row * blocks + first..],
+            blocks,
         }
     }
 }
@@ -441,6 +696,20 @@ multiversion! {
                             *o = ((*w >> shift << 24).cast_signed() >> 24) as f32 * s;
                         }
                     }
+                    Format::Q8_0 | Format::Q8_1 | Format::Q4_0 | Format::Q4_1 => {
+                        let (_, shift) = place(weight.format, input);
+                        let (mask, zero) = (weight.format.mask(), weight.format.zero());
+                        let (scales, least) = weight.block_scales(panel, input / QUANT);
+                        let words = line(weight.format.inputs_a_word());
+                        for ((o, w), s) in out.iter_mut().zip(words).zip(&scales[first..][..n]) {
+                            *o = ((*w >> shift & mask).cast_signed() - zero) as f32 * widen(*s);
+                        }
+                        if let Some(least) = least {
+                            for (o, l) in out.iter_mut().zip(&least[first..][..n]) {
+                                *o += widen(*l);
+                            }
+                        }
+                    }
                 }
             }
             done += n;
@@ -467,6 +736,75 @@ impl<'a> Joined<'a> {
     #[must_use]
     pub fn over(parts: Vec<&'a PackedWeight>) -> Self {
         Self { parts, beside: false }
+    }
+}
+
+/// Rows that a task of a product with many takes.
+const MANY: usize = 64;
+
+impl Joined<'_> {
+    /// `activation(x · weight + bias) + residual` for many rows, on all threads, where all matrices are in formats of
+    /// blocks: sums are those of [`forward`], in the same order where the matrices are beside each other.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`, prepared for such a format and, by [`Activations::set_blocks`], for [`Joined::parts`]
+    /// - `out`: `[rows, out]`
+    ///
+    /// # Panics
+    /// When a matrix is in another format, or lengths do not fit.
+    pub fn forward_blocks(&self, level: Level, x: &Activations, epilogue: &Epilogue<'_>, out: &mut [f32]) {
+        // What a task multiplies: matrices with their first input, a panel, and its first column.
+        let mut panels: Vec<(Vec<(&PackedWeight, usize)>, usize, usize)> = Vec::new();
+        let (mut inputs, mut outputs) = (0, 0);
+        if self.beside {
+            for part in &self.parts {
+                panels.extend((0..part.panels()).map(|p| (vec![(*part, 0)], p, outputs + p * PANEL)));
+                (inputs, outputs) = (part.inputs, outputs + part.outputs);
+            }
+        } else if let Some(first) = self.parts.first() {
+            let mut parts = Vec::new();
+            for part in &self.parts {
+                parts.push((*part, inputs));
+                inputs += part.inputs.next_multiple_of(QUANT);
+            }
+            outputs = first.outputs;
+            panels.extend((0..first.panels()).map(|p| (parts.clone(), p, p * PANEL)));
+        }
+        assert!(
+            x.stride == inputs.next_multiple_of(QUANT) && out.len() == x.rows * outputs,
+            "activations for another matrix"
+        );
+        let chunks = x.rows.div_ceil(MANY);
+        let shared = SharedMut::new(out);
+        parallel(panels.len() * chunks, |task| {
+            let (parts, panel, column) = &panels[task / chunks];
+            let used = PANEL.min(parts[0].0.outputs - panel * PANEL);
+            let from = task % chunks * MANY;
+            for row in (from..(from + MANY).min(x.rows)).step_by(ROWS) {
+                let mut sums = [[0.0; PANEL]; ROWS];
+                let sums = &mut sums[..ROWS.min(x.rows - row)];
+                for (part, input) in parts {
+                    part.add_blocks(level, x, [row, *input], *panel, sums);
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let at = (row + r) * outputs + column;
+                    let bias = epilogue.bias.map(|b| &b[*column..][..used]);
+                    let residual = epilogue.residual.map(|y| &y[at..][..used]);
+                    finish(level, &mut sums[..used], bias, epilogue.activation, residual);
+                    // SAFETY: tasks take different panels or rows, so that these parts do not overlap.
+                    unsafe { shared.slice(at, used) }.copy_from_slice(&sums[..used]);
+                }
+            }
+        });
+    }
+}
+
+impl Joined<'_> {
+    /// Inputs of matrices over each other, or all inputs.
+    #[must_use]
+    pub fn parts(&self) -> Vec<usize> {
+        let some = if self.beside { 1 } else { self.parts.len() };
+        self.parts.iter().take(some).map(|p| p.inputs).collect()
     }
 }
 

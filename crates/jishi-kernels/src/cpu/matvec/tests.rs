@@ -1,7 +1,8 @@
 use super::*;
 use crate::cpu::gemm::{Precision, Store, Strided, gemm};
 
-const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Int8];
+const FORMATS: [Format; 7] =
+    [Format::F32, Format::Bf16, Format::Int8, Format::Q8_0, Format::Q8_1, Format::Q4_0, Format::Q4_1];
 
 fn numbers(n: usize, seed: usize) -> Vec<f32> {
     (0..n)
@@ -57,7 +58,12 @@ fn products_are_right_at_every_level_and_in_every_format() {
                 prepared.set(level, format, rows, &x);
                 let mut y = vec![9.0; rows * outputs];
                 forward(level, &weight, &prepared, &Epilogue::default(), &mut y);
-                let rounding = if format == Format::Int8 { 1.0 / 65_534.0 } else { 1e-6 };
+                let rounding = match format {
+                    Format::F32 | Format::Bf16 => 1e-6,
+                    Format::Int8 => 1.0 / 65_534.0,
+                    // Of each activation; the error of a sum of independent ones grows with its root.
+                    _ => 1.0 / 254.0 / (inputs as f64).sqrt().max(4.0) * 4.0,
+                };
                 let slack = rounding * (inputs as f64 + 4.0);
                 for (at, (y, e)) in y.iter().zip(&expected).enumerate() {
                     let what = format!("{rows}x{inputs}x{outputs} {format:?} {level:?} {at}");
@@ -95,6 +101,9 @@ fn stored_weights_are_as_close_as_their_format_says() {
                     Format::Bf16 => exact.abs() / 256.0,
                     // The largest of a block is below 1.
                     Format::Int8 => 1.0 / 253.0,
+                    // The scale is rounded too.
+                    Format::Q8_0 | Format::Q8_1 => 1.0 / 253.0 + 1.0 / 1024.0,
+                    Format::Q4_0 | Format::Q4_1 => 1.0 / 7.0,
                 };
                 assert!((exact - stored).abs() <= bound, "{format:?}: {exact} is {stored}");
             }
@@ -197,6 +206,160 @@ fn joined_matrices_are_one_for_many_rows() {
                         assert!((found - e).abs() < 1e-4, "{format:?} {level:?} {row} {o}: {found}, not {e}");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// A GGUF file's bytes of `values` values whose scales are numbers of a sensible size.
+fn raw(kind: BlockKind, values: usize, seed: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..values / kind.values() * kind.bytes())
+        .map(|i| ((i + seed) as u32).wrapping_mul(2_654_435_761).rotate_left(11).to_le_bytes()[1])
+        .collect();
+    for block in bytes.chunks_exact_mut(kind.bytes()) {
+        let places: &[usize] = match kind {
+            BlockKind::Q4_0 | BlockKind::Q5_0 | BlockKind::Q8_0 => &[0],
+            BlockKind::Q6K => &[208],
+            _ => &[0, 2],
+        };
+        for at in places {
+            // 2⁻⁹ to 2⁻⁸
+            block[at + 1] = 0x18 | block[at + 1] & 3;
+        }
+    }
+    bytes
+}
+
+const KINDS: [BlockKind; 8] = [
+    BlockKind::Q4_0,
+    BlockKind::Q4_1,
+    BlockKind::Q5_0,
+    BlockKind::Q5_1,
+    BlockKind::Q8_0,
+    BlockKind::Q4K,
+    BlockKind::Q5K,
+    BlockKind::Q6K,
+];
+
+#[test]
+fn blocks_keep_their_values() {
+    for kind in KINDS {
+        let (inputs, outputs) = (512, 70);
+        let columns: Vec<Vec<u8>> = (0..outputs).map(|o| raw(kind, inputs, 1000 * o)).collect();
+        let columns: Vec<&[u8]> = columns.iter().map(Vec::as_slice).collect();
+        for range in [0..inputs, 96..480] {
+            let weight = PackedWeight::from_blocks(kind, range.clone(), &columns);
+            assert_eq!((weight.format(), weight.inputs()), (kind.format(), range.len()));
+            for (o, column) in columns.iter().enumerate() {
+                let mut values = vec![0.0; inputs];
+                unpack_blocks(kind, column, &mut values);
+                let largest = values.iter().fold(0f32, |a, b| a.max(b.abs()));
+                let bound = match kind {
+                    BlockKind::Q4K | BlockKind::Q5K => 2f32.powi(-10),
+                    BlockKind::Q6K => 1.0 / 200.0,
+                    _ => 0.0,
+                };
+                for (i, exact) in range.clone().zip(&values[range.clone()]) {
+                    let found = weight.value(i - range.start, o);
+                    assert!((found - exact).abs() <= bound * largest, "{kind:?} {i}: {found}, not {exact}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_with_blocks_are_those_of_rounded_rows() {
+    // What the kernel computes, in `f64`: with rounded activations there is nothing left but the rounding of sums.
+    for kind in KINDS {
+        let (inputs, outputs, rows) = (512, 70, 7);
+        let columns: Vec<Vec<u8>> = (0..outputs).map(|o| raw(kind, inputs, 1000 * o)).collect();
+        let columns: Vec<&[u8]> = columns.iter().map(Vec::as_slice).collect();
+        let weight = PackedWeight::from_blocks(kind, 0..inputs, &columns);
+        let x = numbers(rows * inputs, 3);
+        let rounded: Vec<f32> = x
+            .chunks(QUANT)
+            .flat_map(|x| {
+                let scale = x.iter().fold(0f32, |a, b| a.max(b.abs())) / 127.0;
+                x.iter().map(move |x| (x / scale).round_ties_even() * scale)
+            })
+            .collect();
+        let expected = naive(&weight, &rounded);
+        let largest = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
+        for level in Level::available() {
+            let mut prepared = Activations::default();
+            prepared.set(level, weight.format(), rows, &x);
+            let mut y = vec![0.0; rows * outputs];
+            forward(level, &weight, &prepared, &Epilogue::default(), &mut y);
+            for (y, e) in y.iter().zip(&expected) {
+                let error = (f64::from(*y) - e).abs() / largest;
+                assert!(error < 1e-5, "{kind:?} {level:?}: {y}, not {e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_the_same_alone_and_together_where_sums_are_exact() {
+    let (inputs, outputs, rows) = (160, 70, 7);
+    let (w, x) = (numbers(inputs * outputs, 1), numbers(rows * inputs, 2));
+    for format in [Format::Int8, Format::Q8_0, Format::Q8_1, Format::Q4_0, Format::Q4_1] {
+        let weight = PackedWeight::from_rows(format, inputs, outputs, &w);
+        for level in Level::available() {
+            let mut prepared = Activations::default();
+            prepared.set(level, format, rows, &x);
+            let mut together = vec![0.0; rows * outputs];
+            forward(level, &weight, &prepared, &Epilogue::default(), &mut together);
+            for (x, together) in x.chunks_exact(inputs).zip(together.chunks_exact(outputs)) {
+                prepared.set(level, format, 1, x);
+                let mut alone = vec![0.0; outputs];
+                forward(level, &weight, &prepared, &Epilogue::default(), &mut alone);
+                assert_eq!(alone, together, "{format:?} {level:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn joined_blocks_are_multiplied_as_one_matrix() {
+    let (inputs, outputs, rows) = (160, 150, 70);
+    let (w, x) = (numbers(inputs * outputs, 1), numbers(rows * inputs, 2));
+    let (bias, residual) = (numbers(outputs, 3), numbers(rows * outputs, 4));
+    for format in [Format::Q8_0, Format::Q4_1] {
+        let whole = PackedWeight::from_rows(format, inputs, outputs, &w);
+        let part = |i0: usize, i1: usize, o0: usize, o1: usize| {
+            PackedWeight::new(format, i1 - i0, o1 - o0, |i, o| w[(i0 + i) * outputs + o0 + o])
+        };
+        let beside = [part(0, inputs, 0, 100), part(0, inputs, 100, outputs)];
+        let over = [part(0, 32, 0, outputs), part(32, 128, 0, outputs), part(128, inputs, 0, outputs)];
+        let epilogue =
+            Epilogue { bias: Some(&bias), activation: Activation::Silu, residual: Some(&residual) };
+        for level in Level::available() {
+            let mut prepared = Activations::default();
+            prepared.set(level, format, rows, &x);
+            let mut expected = vec![0.0; rows * outputs];
+            forward(level, &whole, &prepared, &epilogue, &mut expected);
+            for joined in [Joined::beside(beside.iter().collect()), Joined::over(over.iter().collect())] {
+                let mut found = vec![0.0; rows * outputs];
+                joined.forward_blocks(level, &prepared, &epilogue, &mut found);
+                assert_eq!(found, expected, "{format:?} {level:?}");
+            }
+            // Parts that are no whole blocks: each rounds its inputs alone.
+            let cut = [part(0, 50, 0, outputs), part(50, inputs, 0, outputs)];
+            let joined = Joined::over(cut.iter().collect());
+            prepared.set_blocks(level, rows, &x, &joined.parts());
+            let mut found = vec![0.0; rows * outputs];
+            joined.forward_blocks(level, &prepared, &Epilogue::default(), &mut found);
+            let mut sum = vec![0.0; rows * outputs];
+            for (weight, range) in cut.iter().zip([0..50, 50..inputs]) {
+                let x: Vec<f32> = x.chunks_exact(inputs).flat_map(|x| x[range.clone()].to_vec()).collect();
+                let mut alone = vec![0.0; rows * outputs];
+                prepared.set(level, format, rows, &x);
+                forward(level, weight, &prepared, &Epilogue::default(), &mut alone);
+                sum.iter_mut().zip(alone).for_each(|(s, a)| *s += a);
+            }
+            for (found, sum) in found.iter().zip(&sum) {
+                assert!((found - sum).abs() < 1e-4, "{format:?} {level:?}: {found}, not {sum}");
             }
         }
     }

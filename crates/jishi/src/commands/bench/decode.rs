@@ -27,8 +27,8 @@ pub fn run(precision: BenchPrecision) -> Result<Value, CliError> {
     drop(model);
     let decoder = Decoder::new((&config).into(), format, &weights);
     drop(weights);
-    let mut decoder = decoder.map_err(jishi_train::TrainError::from)?;
-    let measured = measure(&mut decoder, RUNS).map_err(jishi_train::TrainError::from)?;
+    let decoder = decoder.map_err(jishi_train::TrainError::from)?;
+    let measured = measure(&decoder, RUNS).map_err(jishi_train::TrainError::from)?;
     let (tokens, positions) = (measured.tokens.len() as f64, config.context as f64);
     let (generated, forward) = (Figures::new(measured.generated), Figures::new(measured.forward));
     let rate = tokens / generated.median();

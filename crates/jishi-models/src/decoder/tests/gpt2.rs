@@ -1,80 +1,24 @@
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use jishi_kernels::Precision;
+//! GPT-2 against its definition, and what holds for all decoders.
 
-use super::*;
-use crate::gpt2::Gpt2;
-use crate::weights::{export_weights, import_weights};
+use jishi_kernels::Activation;
+
+use super::super::*;
+use super::{error, peer_tensors, tensors};
 
 fn tiny() -> DecoderConfig {
     DecoderConfig {
         layers: 2,
         width: 24,
         heads: 3,
+        kv_heads: 3,
+        head_dim: 8,
         hidden: 100,
         context: 20,
         vocabulary: 37,
         activation: Activation::GeluTanh,
         epsilon: 1e-5,
+        family: DecoderFamily::Gpt2,
     }
-}
-
-/// The weights of bench/torch_peer.py, from its integer hash.
-fn peer_tensors(config: &DecoderConfig) -> Vec<NamedTensor> {
-    let bound = 0.02 * 3f64.sqrt();
-    let value = |i: usize, seed: u64| {
-        let mixed = (i as u64).wrapping_mul(2_654_435_761) + seed * 40_503 * 65_537 + 12_345;
-        let mut h = mixed as u32;
-        h ^= h >> 15;
-        h = h.wrapping_mul(2_246_822_519);
-        h ^= h >> 13;
-        ((f64::from(h) / 4_294_967_296.0 - 0.5) * 2.0 * bound) as f32
-    };
-    let mut seed = 0;
-    let mut tensors = Vec::new();
-    let tensor = |name: String, shape: Vec<usize>, data| NamedTensor { name, shape, data, trainable: true };
-    // A table or a linear layer's `[out, in]`, which is turned where the reference has `[in, out]`.
-    let mut matrix = |name: String, out: usize, inputs: usize, turned: bool| {
-        seed += 1;
-        if turned {
-            let data = (0..inputs * out).map(|at| value(at % out * inputs + at / out, seed)).collect();
-            tensor(name, vec![inputs, out], data)
-        } else {
-            tensor(name, vec![out, inputs], (0..out * inputs).map(|at| value(at, seed)).collect())
-        }
-    };
-    let (width, hidden) = (config.width, config.hidden);
-    tensors.push(matrix("wte.weight".into(), config.vocabulary, width, false));
-    tensors.push(matrix("wpe.weight".into(), config.context, width, false));
-    for layer in 0..config.layers {
-        for (name, inputs, out) in [
-            ("attn.c_attn", width, 3 * width),
-            ("attn.c_proj", width, width),
-            ("mlp.c_fc", width, hidden),
-            ("mlp.c_proj", hidden, width),
-        ] {
-            tensors.push(matrix(format!("h.{layer}.{name}.weight"), out, inputs, true));
-            tensors.push(tensor(format!("h.{layer}.{name}.bias"), vec![out], vec![0.0; out]));
-        }
-    }
-    tensors.push(matrix("lm_head.weight".into(), config.vocabulary, width, false));
-    let norms = (0..config.layers).flat_map(|l| [format!("h.{l}.ln_1"), format!("h.{l}.ln_2")]);
-    for norm in norms.chain(["ln_f".to_owned()]) {
-        tensors.push(tensor(format!("{norm}.weight"), vec![width], vec![1.0; width]));
-        tensors.push(tensor(format!("{norm}.bias"), vec![width], vec![0.0; width]));
-    }
-    tensors
-}
-
-/// Tensors whose biases and norms are not trivial, large enough that attention is not uniform.
-fn tensors(config: &DecoderConfig) -> Vec<NamedTensor> {
-    let mut tensors = peer_tensors(config);
-    for (t, tensor) in tensors.iter_mut().enumerate() {
-        for (i, v) in tensor.data.iter_mut().enumerate() {
-            *v =
-                *v * 4.0 + if tensor.shape.len() == 1 { ((i * 7 + t) % 11) as f32 * 0.05 - 0.2 } else { 0.0 };
-        }
-    }
-    tensors
 }
 
 /// The model as its definition says, in `f64`: logits of each position.
@@ -97,7 +41,7 @@ fn naive(config: &DecoderConfig, tensors: &[NamedTensor], tokens: &[u32]) -> Vec
         let scale = 1.0 / (variance + f64::from(config.epsilon)).sqrt();
         x.iter().enumerate().map(|(i, x)| (x - mean) * scale * w[i] + b[i]).collect()
     };
-    let (width, dim) = (config.width, config.head_dim());
+    let (width, dim) = (config.width, config.head_dim);
     let (wte, wpe, head) = (get("wte.weight"), get("wpe.weight"), get("lm_head.weight"));
     let mut x: Vec<Vec<f64>> = tokens
         .iter()
@@ -140,13 +84,6 @@ fn naive(config: &DecoderConfig, tensors: &[NamedTensor], tokens: &[u32]) -> Vec
     x.iter().map(last).collect()
 }
 
-/// Largest difference, divided by the largest of the expected.
-fn error(found: &[f32], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
-    found.iter().zip(expected).fold(0f64, |a, (f, e)| a.max((f64::from(*f) - e).abs())) / largest
-}
-
 const TOKENS: [u32; 14] = [3, 36, 0, 5, 5, 9, 17, 30, 2, 1, 11, 23, 8, 3];
 
 #[test]
@@ -154,28 +91,38 @@ fn logits_are_those_of_the_definition() {
     let config = tiny();
     let tensors = tensors(&config);
     let expected = naive(&config, &tensors, &TOKENS);
-    for (format, bound) in [(Format::F32, 1e-5), (Format::Bf16, 1.5e-2), (Format::Int8, 2.5e-2)] {
+    for (format, bound) in [
+        (Format::F32, 1e-5),
+        (Format::Bf16, 1.5e-2),
+        (Format::Int8, 2.5e-2),
+        (Format::Q8_0, 6e-2),
+        (Format::Q4_1, 0.3),
+    ] {
         let mut decoder = Decoder::new(config.clone(), format, &tensors).expect("a decoder");
+        let mut sequence = decoder.sequence_of(3);
         let mut worst = 0f64;
         for level in Level::available() {
             decoder.level = level;
             // Step by step.
-            decoder.rewind(0);
+            sequence.rewind(0);
             for (token, expected) in TOKENS.iter().zip(&expected) {
-                worst = worst.max(error(decoder.step(*token).expect("logits"), expected));
+                worst = worst.max(error(decoder.step(&mut sequence, *token).expect("logits"), expected));
             }
             // All at once, and a prompt in two parts with steps after it.
-            decoder.rewind(0);
-            let all = decoder.forward(&TOKENS).expect("logits");
+            sequence.rewind(0);
+            let all = decoder.forward(&mut sequence, &TOKENS).expect("logits");
             for (found, expected) in all.chunks_exact(config.vocabulary).zip(&expected) {
                 worst = worst.max(error(found, expected));
             }
-            decoder.rewind(0);
-            worst = worst.max(error(decoder.prefill(&TOKENS[..5]).expect("logits"), &expected[4]));
-            worst = worst.max(error(decoder.prefill(&TOKENS[5..12]).expect("logits"), &expected[11]));
-            worst = worst.max(error(decoder.step(TOKENS[12]).expect("logits"), &expected[12]));
-            worst = worst.max(error(decoder.prefill(&TOKENS[13..]).expect("logits"), &expected[13]));
-            assert_eq!(decoder.position(), 14);
+            sequence.rewind(0);
+            worst =
+                worst.max(error(decoder.prefill(&mut sequence, &TOKENS[..5]).expect("logits"), &expected[4]));
+            worst = worst
+                .max(error(decoder.prefill(&mut sequence, &TOKENS[5..12]).expect("logits"), &expected[11]));
+            worst = worst.max(error(decoder.step(&mut sequence, TOKENS[12]).expect("logits"), &expected[12]));
+            worst = worst
+                .max(error(decoder.prefill(&mut sequence, &TOKENS[13..]).expect("logits"), &expected[13]));
+            assert_eq!(sequence.position(), 14);
         }
         assert!(worst < bound, "{format:?}: {worst}");
     }
@@ -188,13 +135,14 @@ fn an_output_layer_that_is_missing_is_the_table_of_tokens() {
     let table = tied[0].data.clone();
     let head = tied.iter().position(|t| t.name == "lm_head.weight").expect("an output layer");
     tied[head].data = table;
-    let mut whole = Decoder::new(config.clone(), Format::F32, &tied).expect("a decoder");
+    let whole = Decoder::new(config.clone(), Format::F32, &tied).expect("a decoder");
     tied.remove(head);
     for tensor in &mut tied {
         tensor.name = format!("transformer.{}", tensor.name);
     }
-    let mut decoder = Decoder::new(config, Format::F32, &tied).expect("a decoder");
-    assert_eq!(decoder.step(3).expect("logits"), whole.step(3).expect("logits"));
+    let decoder = Decoder::new(config, Format::F32, &tied).expect("a decoder");
+    let (mut sequence, mut other) = (decoder.sequence(), whole.sequence());
+    assert_eq!(decoder.step(&mut sequence, 3).expect("logits"), whole.step(&mut other, 3).expect("logits"));
 }
 
 #[test]
@@ -203,26 +151,31 @@ fn greedy_tokens_are_the_peers() {
         layers: 6,
         width: 384,
         heads: 6,
+        kv_heads: 6,
+        head_dim: 64,
         hidden: 1536,
         context: 256,
         vocabulary: 4096,
         activation: Activation::Gelu,
         epsilon: 1e-5,
+        family: DecoderFamily::Gpt2,
     };
     let tensors = peer_tensors(&config);
     let prompt: Vec<u32> = (0..16).collect();
     let mut exact = Vec::new();
     for (format, bound) in [(Format::F32, 0.0), (Format::Bf16, 0.01), (Format::Int8, 0.02)] {
-        let mut decoder = Decoder::new(config.clone(), format, &tensors).expect("a decoder");
+        let decoder = Decoder::new(config.clone(), format, &tensors).expect("a decoder");
+        let mut sequence = decoder.sequence();
         let logits: Vec<f64> =
-            decoder.prefill(&prompt).expect("logits").iter().map(|l| f64::from(*l)).collect();
+            decoder.prefill(&mut sequence, &prompt).expect("logits").iter().map(|l| f64::from(*l)).collect();
         if format == Format::F32 {
             exact.clone_from(&logits);
         }
         let logits: Vec<f32> = logits.iter().map(|l| *l as f32).collect();
         let error = error(&logits, &exact);
         assert!(error <= bound, "{format:?}: {error}");
-        let tokens = generate(&mut decoder, &prompt).expect("tokens");
+        sequence.rewind(0);
+        let tokens = generate(&decoder, &mut sequence, &prompt).expect("tokens");
         assert_eq!(tokens.len(), 240);
         if format != Format::Int8 {
             assert_eq!(tokens[..6], [1160, 4018, 1160, 141, 946, 1160], "{format:?}");
@@ -231,42 +184,10 @@ fn greedy_tokens_are_the_peers() {
 }
 
 #[test]
-fn a_trained_model_decodes_with_its_own_weights() {
-    for tied in [false, true] {
-        let config = Gpt2Config {
-            layers: 2,
-            width: 24,
-            heads: 3,
-            context: 20,
-            vocabulary: 37,
-            tied,
-            activation: Activation::Gelu,
-        };
-        let model = Gpt2::init(&config, 0, &Device::flex());
-        let mut weights = export_weights(&model);
-        for (i, v) in weights.iter_mut().flat_map(|t| &mut t.data).enumerate() {
-            *v += ((i * 7) % 13) as f32 * 0.02 - 0.12;
-        }
-        let model = import_weights(model, &weights).expect("the same names");
-        let tokens = TOKENS.map(i64::from).to_vec();
-        let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, [1, TOKENS.len()]), &Device::flex());
-        let expected: Vec<f64> = model
-            .forward(tokens, Precision::F32)
-            .into_data()
-            .convert::<f64>()
-            .try_to_vec::<f64>()
-            .expect("logits");
-        let mut decoder = Decoder::new((&config).into(), Format::F32, &weights).expect("a decoder");
-        let found = decoder.forward(&TOKENS).expect("logits");
-        assert!(error(&found, &expected) < 1e-5, "{}", error(&found, &expected));
-    }
-}
-
-#[test]
 fn a_decoder_is_measured() {
     let config = DecoderConfig { context: 24, ..tiny() };
-    let mut decoder = Decoder::new(config.clone(), Format::Int8, &tensors(&config)).expect("a decoder");
-    let figures = measure(&mut decoder, 3).expect("figures");
+    let decoder = Decoder::new(config.clone(), Format::Int8, &tensors(&config)).expect("a decoder");
+    let figures = measure(&decoder, 3).expect("figures");
     assert_eq!((figures.tokens.len(), figures.generated.len(), figures.forward.len()), (8, 3, 3));
     assert!(figures.read > 0.0 && figures.weight_bytes > 10_000);
 }
@@ -288,12 +209,13 @@ fn every_problem_is_named() {
 #[test]
 fn tokens_and_positions_that_do_not_exist_are_refused() {
     let config = tiny();
-    let mut decoder = Decoder::new(config.clone(), Format::F32, &tensors(&config)).expect("a decoder");
-    assert!(decoder.step(37).is_err());
-    assert!(decoder.prefill(&[]).is_err());
-    assert!(decoder.prefill(&[0; 21]).is_err());
-    assert!(decoder.prefill(&[0; 20]).is_ok());
-    assert!(decoder.step(0).is_err());
-    decoder.rewind(19);
-    assert!(decoder.step(0).is_ok());
+    let decoder = Decoder::new(config.clone(), Format::F32, &tensors(&config)).expect("a decoder");
+    let mut sequence = decoder.sequence();
+    assert!(decoder.step(&mut sequence, 37).is_err());
+    assert!(decoder.prefill(&mut sequence, &[]).is_err());
+    assert!(decoder.prefill(&mut sequence, &[0; 21]).is_err());
+    assert!(decoder.prefill(&mut sequence, &[0; 20]).is_ok());
+    assert!(decoder.step(&mut sequence, 0).is_err());
+    sequence.rewind(19);
+    assert!(decoder.step(&mut sequence, 0).is_ok());
 }

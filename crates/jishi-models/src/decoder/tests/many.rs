@@ -1,0 +1,99 @@
+//! Several sequences that share weights.
+
+use jishi_kernels::cpu::rotary::Layout;
+
+use super::super::*;
+use super::{error, llama};
+
+fn decoder(format: Format) -> Decoder {
+    let config = llama::tiny(RotaryScaling::None, Layout::Half);
+    Decoder::new(config.clone(), format, &llama::tensors(&config, true, false)).expect("a decoder")
+}
+
+const TEXTS: [[u32; 9]; 5] = [
+    [1, 2, 3, 4, 5, 6, 7, 8, 9],
+    [9, 8, 7, 6, 5, 4, 3, 2, 1],
+    [0, 0, 0, 36, 36, 36, 5, 5, 5],
+    [30, 1, 30, 1, 30, 1, 30, 1, 30],
+    [11, 12, 13, 14, 15, 16, 17, 18, 19],
+];
+
+#[test]
+fn sequences_that_step_together_are_as_alone() {
+    for format in [Format::F32, Format::Bf16, Format::Int8, Format::Q8_0, Format::Q4_1] {
+        let decoder = decoder(format);
+        let mut alone: Vec<Sequence> = TEXTS.iter().map(|_| decoder.sequence()).collect();
+        let mut together: Vec<Sequence> = TEXTS.iter().map(|_| decoder.sequence_of(2)).collect();
+        // They need not be at the same position.
+        for (i, text) in TEXTS.iter().enumerate() {
+            if i > 0 {
+                decoder.prefill(&mut alone[i], &text[..i]).expect("logits");
+                decoder.prefill(&mut together[i], &text[..i]).expect("logits");
+            }
+        }
+        for step in 0..4 {
+            let tokens: Vec<u32> = TEXTS.iter().enumerate().map(|(i, t)| t[i + step]).collect();
+            let mut batch: Vec<&mut Sequence> = together.iter_mut().collect();
+            decoder.step_many(&mut batch, &tokens).expect("a step");
+            for (i, (alone, together)) in alone.iter_mut().zip(&together).enumerate() {
+                let expected = decoder.step(alone, tokens[i]).expect("logits");
+                if matches!(format, Format::F32 | Format::Bf16) {
+                    let expected: Vec<f64> = expected.iter().map(|l| f64::from(*l)).collect();
+                    assert!(error(together.logits(), &expected) < 2e-2, "{format:?} {i}");
+                } else {
+                    assert_eq!(together.logits(), expected, "{format:?} {i}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fork_goes_its_own_way() {
+    let decoder = decoder(Format::Bf16);
+    let mut first = decoder.sequence();
+    decoder.prefill(&mut first, &TEXTS[0]).expect("logits");
+    let mut second = decoder.fork(&first);
+    assert_eq!(first.logits(), second.logits());
+    let one = decoder.step(&mut first, 3).expect("logits").to_vec();
+    let other = decoder.step(&mut second, 4).expect("logits").to_vec();
+    assert_ne!(one, other);
+    second.rewind(TEXTS[0].len());
+    assert_eq!(decoder.step(&mut second, 3).expect("logits"), one);
+    // A batch of steps does not mix them up either.
+    let mut third = decoder.fork(&first);
+    let tokens: Vec<u32> = (0..200).map(|i| i % 37).collect();
+    for token in &tokens {
+        decoder.step_many(&mut [&mut first, &mut third], &[*token, *token]).expect("a step");
+        assert_eq!(first.logits(), third.logits());
+    }
+    assert_eq!(first.position(), 210);
+}
+
+#[test]
+fn a_step_that_cannot_be_changes_nothing() {
+    let decoder = decoder(Format::F32);
+    let (mut first, mut second) = (decoder.sequence(), decoder.sequence());
+    decoder.prefill(&mut second, &[1; 300]).expect("logits");
+    let message =
+        decoder.step_many(&mut [&mut first, &mut second], &[1, 1]).expect_err("it is full").to_string();
+    assert!(message.contains("context of 300"), "{message}");
+    assert_eq!((first.position(), second.position()), (0, 300));
+    assert!(decoder.step_many(&mut [&mut first], &[1, 2]).is_err());
+    assert!(decoder.step_many(&mut [], &[]).is_ok());
+}
+
+#[test]
+fn long_prompts_go_through_in_pieces() {
+    let mut config = llama::tiny(RotaryScaling::None, Layout::Half);
+    config.context = 1200;
+    let tensors = llama::tensors(&config, true, false);
+    let decoder = Decoder::new(config, Format::F32, &tensors).expect("a decoder");
+    let tokens: Vec<u32> = (0..1100).map(|i| (i * i + i / 3) % 37).collect();
+    let mut sequence = decoder.sequence();
+    let all = decoder.forward(&mut sequence, &tokens).expect("logits");
+    let last: Vec<f64> = all[all.len() - 37..].iter().map(|l| f64::from(*l)).collect();
+    let mut sequence = decoder.sequence();
+    let found = decoder.prefill(&mut sequence, &tokens).expect("logits");
+    assert!(error(found, &last) < 1e-5, "{}", error(found, &last));
+}
