@@ -657,8 +657,8 @@ proptest! {
         // What parsing itself would have made of these.
         if recipe.task.is_language() {
             let plain: jishi_recipe::Data = serde_json::from_value(json!({ "source": "" })).unwrap();
-            let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, .. } = recipe.data;
-            recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, ..plain };
+            let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, .. } = recipe.data;
+            recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, ..plain };
             recipe.text.get_or_insert_default();
             recipe.tokenizer.get_or_insert_default();
             if recipe.task.writes_text() {

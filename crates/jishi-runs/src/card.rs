@@ -7,6 +7,31 @@ use crate::error::bytes_words;
 use crate::manifest::{Environment, Metric};
 use crate::table::{number, thousands};
 
+/// What a model does, from what.
+#[derive(Debug, Clone, PartialEq)]
+pub enum About {
+    /// Predicts a column of a table from other columns.
+    Table {
+        /// The column that is predicted.
+        target: String,
+        /// The classes, of a classification.
+        classes: Vec<String>,
+        /// The columns it is predicted from.
+        features: Vec<String>,
+    },
+    /// Reads or writes text.
+    Text {
+        /// What it does, as the end of the sentence "A model of the family … that".
+        does: String,
+        /// What the data is, in a sentence or two.
+        data: String,
+        /// Commands that use it.
+        usage: Vec<String>,
+        /// What it wrote for a few prompts.
+        samples: Vec<(String, String)>,
+    },
+}
+
 /// What a model card says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Card {
@@ -18,12 +43,8 @@ pub struct Card {
     pub task: String,
     /// The model family, as in the recipe.
     pub family: String,
-    /// The column that is predicted.
-    pub target: String,
-    /// The classes, of a classification.
-    pub classes: Vec<String>,
-    /// The columns it is predicted from.
-    pub features: Vec<String>,
+    /// What it learned to do.
+    pub about: About,
     /// Where the data comes from.
     pub sources: Vec<String>,
     /// Row counts by name (`read`, `dropped`, `train`, `validation`, `test`), in the order to show.
@@ -69,19 +90,29 @@ impl Card {
         if let Some(text) = &self.description {
             let _ = writeln!(out, "{}\n", escape(text));
         }
-        let what = match self.classes.len() {
-            0 => format!("`{}`, a number,", code(&self.target)),
-            n => format!("`{}`, one of {n} classes,", code(&self.target)),
+        let family = code(&self.family);
+        let (target, classes, features) = match &self.about {
+            About::Table { target, classes, features } => (target, classes, features),
+            About::Text { does, samples, .. } => {
+                let _ = writeln!(out, "A model of the family `{family}` that {}.\n", escape(does));
+                for (prompt, text) in samples {
+                    let _ = writeln!(out, "> **{}**{}\n", quoted(prompt), quoted(text));
+                }
+                return;
+            }
+        };
+        let what = match classes.len() {
+            0 => format!("`{}`, a number,", code(target)),
+            n => format!("`{}`, one of {n} classes,", code(target)),
         };
         let _ = writeln!(
             out,
-            "A model of the family `{}` that predicts {what} from {} column{} of a table.\n",
-            code(&self.family),
-            self.features.len(),
-            if self.features.len() == 1 { "" } else { "s" }
+            "A model of the family `{family}` that predicts {what} from {} column{} of a table.\n",
+            features.len(),
+            if features.len() == 1 { "" } else { "s" }
         );
-        if !self.classes.is_empty() {
-            let _ = writeln!(out, "Classes: {}.\n", list(&self.classes));
+        if !classes.is_empty() {
+            let _ = writeln!(out, "Classes: {}.\n", list(classes));
         }
     }
 
@@ -122,9 +153,12 @@ impl Card {
         let _ = writeln!(
             out,
             "\nEvery row that was dropped or changed is in `ledger.jsonl`, with file, line and reason. All preprocessing \
-             was fitted on the training rows alone.\n\nColumns: {}.\n",
-            list(&self.features)
+             was fitted on the training rows alone.\n",
         );
+        let _ = match &self.about {
+            About::Table { features, .. } => writeln!(out, "Columns: {}.\n", list(features)),
+            About::Text { data, .. } => writeln!(out, "{}\n", escape(data)),
+        };
     }
 
     fn training(&self, out: &mut String) {
@@ -155,6 +189,14 @@ impl Card {
 
     fn usage(&self, out: &mut String) {
         let name = code(&self.name);
+        if let About::Text { usage, .. } = &self.about {
+            let usage = usage.join("\n");
+            let _ = writeln!(
+                out,
+                "## How to use it\n\n```sh\n{usage}\n```\n\nThe folder `model/` is all that this reads.\n"
+            );
+            return;
+        }
         let _ = writeln!(
             out,
             "## How to use it\n\n```sh\njishi predict {name} --input new.csv --output predictions.csv\n\
@@ -188,6 +230,11 @@ fn escape(text: &str) -> String {
     out
 }
 
+/// Text from outside as a quotation of several lines.
+fn quoted(text: &str) -> String {
+    text.lines().map(escape).collect::<Vec<_>>().join("  \n> ")
+}
+
 /// Text from outside, safe between backticks.
 fn code(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || c == '`' { ' ' } else { c }).collect()
@@ -215,9 +262,11 @@ mod tests {
             description: Some("Prices of homes in Ames, Iowa".into()),
             task: "regression".into(),
             family: "mlp".into(),
-            target: "Sale_Price".into(),
-            classes: Vec::new(),
-            features: vec!["Lot_Area".into(), "a|b".into()],
+            about: About::Table {
+                target: "Sale_Price".into(),
+                classes: Vec::new(),
+                features: vec!["Lot_Area".into(), "a|b".into()],
+            },
             sources: vec!["builtin:ames".into()],
             rows: vec![("read".into(), 2930), ("train".into(), 1758)],
             metrics: BTreeMap::from([
@@ -265,8 +314,11 @@ mod tests {
     #[test]
     fn names_from_the_data_can_not_break_the_page() {
         let mut card = card();
-        card.target = "a`b\n# c".into();
-        card.classes = (0..60).map(|i| format!("c{i}")).collect();
+        card.about = About::Table {
+            target: "a`b\n# c".into(),
+            classes: (0..60).map(|i| format!("c{i}")).collect(),
+            features: vec!["x".into()],
+        };
         card.description = Some("x\n\n<script>|".into());
         let text = card.to_markdown();
         assert!(text.contains("`a b # c`, one of 60 classes,") && text.contains("and 10 more"));

@@ -130,7 +130,8 @@ impl Package {
         let mut manifest = self.manifest.clone();
         let mut files: Vec<(&str, &[u8])> = vec![(WEIGHTS, &weights)];
         files.extend(self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-        manifest.files = files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes))).collect();
+        manifest.files =
+            files.iter().map(|(name, bytes)| ((*name).to_owned(), FileEntry::of(bytes))).collect();
         let mut text = serde_json::to_vec_pretty(&manifest).map_err(|e| RunError::io(dir, e.into()))?;
         text.push(b'\n');
         files.push((MANIFEST, &text));

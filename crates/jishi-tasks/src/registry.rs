@@ -90,7 +90,6 @@ pub const TASKS: [TaskInfo; 7] = [
                 Direction::Lower,
                 "loss in bits a byte of the text: the same whatever the tokenizer",
             ),
-            metric("accuracy", Direction::Higher, "share of tokens that were the most likely one"),
         ],
     },
     TaskInfo {

@@ -107,7 +107,14 @@ pub struct Outputs<'a> {
 impl<'a> Outputs<'a> {
     /// Outputs that write nothing.
     pub fn none(observer: &'a mut dyn Observer) -> Self {
-        Self { log: None, tensorboard: None, checkpoints: None, samples: None, last_checkpoint: None, observer }
+        Self {
+            log: None,
+            tensorboard: None,
+            checkpoints: None,
+            samples: None,
+            last_checkpoint: None,
+            observer,
+        }
     }
 
     pub(crate) fn observe(&mut self, event: &Event<'_>) {

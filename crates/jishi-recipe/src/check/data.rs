@@ -5,7 +5,7 @@ use crate::shape::join;
 use crate::types::{Format, Scaling, SplitBy, TaskName};
 
 /// Keys that only recipes of other tasks have: what learns from text has no table to prepare.
-pub(crate) const TABLE_KEYS: [&str; 10] = [
+pub(crate) const TABLE_KEYS: [&str; 9] = [
     "features",
     "ignore",
     "types",
@@ -14,7 +14,6 @@ pub(crate) const TABLE_KEYS: [&str; 10] = [
     "scale",
     "min_category_count",
     "max_categories",
-    "bad_rows",
     "memory_limit",
 ];
 

@@ -76,7 +76,7 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
             "log_loss",
             "ece",
         ],
-        TaskName::CausalLm => &["perplexity", "bits_per_byte", "accuracy"],
+        TaskName::CausalLm => &["perplexity", "bits_per_byte"],
         TaskName::MaskedLm => &["perplexity", "accuracy"],
         TaskName::TextClassification => {
             &["accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro"]

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use jishi_data::Ledger;
 use jishi_models::{TableModel, export_weights};
 use jishi_recipe::{Problem, Recipe, TaskName};
-use jishi_runs::card::Card;
+use jishi_runs::card::{About, Card};
 use jishi_runs::manifest::{Metric, RunManifest, Status};
 use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
 use jishi_runs::plots::{self, Curves, FoldMetric, Scene};
@@ -220,7 +220,8 @@ fn package(finished: &Ended<'_>, manifest: &RunManifest) -> Result<Package, Trai
         .into_iter()
         .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
         .collect();
-    let mut package = Package { manifest: packed, weights: TensorFile { tensors, scalars }, files: BTreeMap::new() };
+    let mut package =
+        Package { manifest: packed, weights: TensorFile { tensors, scalars }, files: BTreeMap::new() };
     // What the package itself gives for the golden rows, through the path that prediction takes.
     let predictor = Predictor::new(package.clone(), Path::new("model"), finished.device)?;
     package.manifest.golden.outputs = outputs(&predictor.predict_rows(&prepared.golden)?);
@@ -281,47 +282,66 @@ fn replay(
 fn card(finished: &Ended<'_>, manifest: &RunManifest, drawn: Vec<(String, String)>) -> Card {
     let Ended { run, recipe, prepared, .. } = finished;
     let pipeline = &prepared.pipeline;
-    let setting = |key: &str| {
-        let value = manifest.recipe.pointer(&format!("/{}", key.replace('.', "/")))?;
-        (!value.is_null()).then(|| (key.to_owned(), words(value)))
+    let about = About::Table {
+        target: recipe.data.target().to_owned(),
+        classes: pipeline.classes().to_vec(),
+        features: pipeline.features().iter().map(|f| f.column.clone()).collect(),
     };
-    let keys = [
-        "model",
-        "data.scale",
-        "data.missing",
-        "data.split",
-        "train.optimizer",
-        "train.schedule",
-        "train.loss",
-        "train.epochs",
-        "train.batch",
-        "train.ema",
-        "train.early_stopping",
-        "train.seed",
-    ];
-    let mut settings: Vec<(String, String)> = keys.iter().filter_map(|k| setting(k)).collect();
-    settings.push(("steps".into(), manifest.steps.to_string()));
-    let rows = ["read", "dropped", "train", "validation", "test"];
     let mut limits = vec![
         "It knows the range of its training data alone: predictions far outside of it are guesses.".to_owned(),
         "Intervals are of the sampling of test rows; they do not cover a change of the world that the data comes from."
             .to_owned(),
     ];
     limits.extend(pipeline.notes().iter().cloned());
+    model_card(&run.name(), recipe, manifest, about, drawn, limits)
+}
+
+/// The card of any model, from its manifest and what is special to it.
+pub(crate) fn model_card(
+    name: &str,
+    recipe: &Recipe,
+    manifest: &RunManifest,
+    about: About,
+    plots: Vec<(String, String)>,
+    limits: Vec<String>,
+) -> Card {
+    let setting = |key: &str| {
+        let value = manifest.recipe.pointer(&format!("/{}", key.replace('.', "/")))?;
+        (!value.is_null()).then(|| (key.to_owned(), words(value)))
+    };
+    let mut keys = vec!["model", "data.scale", "data.missing", "text", "tokenizer", "data.split"];
+    keys.extend([
+        "optimizer",
+        "schedule",
+        "loss",
+        "epochs",
+        "batch",
+        "ema",
+        "early_stopping",
+        "seed",
+        "precision",
+    ]);
+    let path = |key: &str| {
+        if manifest.recipe["train"].get(key).is_some() { format!("train.{key}") } else { key.into() }
+    };
+    // What only tables have is not told of texts.
+    let table = |key: &str| key.starts_with("data.") && key != "data.split";
+    let keys = keys.into_iter().filter(|k| !(recipe.task.is_language() && table(k)));
+    let mut settings: Vec<(String, String)> = keys.filter_map(|k| setting(&path(k))).collect();
+    settings.push(("steps".into(), manifest.steps.to_string()));
+    let rows = ["read", "dropped", "train", "validation", "test"];
     Card {
-        name: run.name(),
+        name: name.to_owned(),
         description: recipe.description.clone(),
         task: manifest.task.clone(),
         family: manifest.family.clone(),
-        target: recipe.data.target().to_owned(),
-        classes: pipeline.classes().to_vec(),
-        features: pipeline.features().iter().map(|f| f.column.clone()).collect(),
+        about,
         sources: manifest.data.iter().map(|d| d.file.clone()).collect(),
         rows: rows.iter().filter_map(|k| Some(((*k).to_owned(), *manifest.rows.get(*k)?))).collect(),
         metrics: manifest.metrics.clone(),
         parameters: manifest.parameters,
         settings,
-        plots: drawn,
+        plots,
         limits,
         jishi_version: manifest.jishi_version.clone(),
         created: manifest.created.clone(),
