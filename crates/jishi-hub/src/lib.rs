@@ -4,6 +4,7 @@
 //! from a memory-mapped file when asked for. No code from a model is run, and no pickle is read.
 
 pub mod checkpoint;
+pub mod data;
 pub mod dtype;
 pub mod error;
 pub mod folder;
