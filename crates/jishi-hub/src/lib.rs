@@ -11,9 +11,12 @@ pub mod folder;
 pub mod gguf;
 mod mapped;
 pub mod quant;
+pub mod remote;
+mod resolve;
 pub mod tensors;
 
 pub use checkpoint::{About, Checkpoint, Pooling, SentenceTransformer, Weights};
 pub use dtype::Dtype;
 pub use error::HubError;
+pub use resolve::{Resolved, read, resolve};
 pub use tensors::{TensorData, TensorMeta, Tensors};

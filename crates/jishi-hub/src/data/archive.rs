@@ -236,7 +236,7 @@ mod tests {
             assert!(members("x.tgz", &tar[..end]).is_err(), "{end}");
         }
         let deb = deb("data.tar.gz", &tar);
-        for end in 0..deb.len() - 20 {
+        for end in (0..deb.len() - 20).step_by(9) {
             assert!(members("x.deb", &deb[..end]).is_err(), "{end}");
         }
         assert!(members("x.whl", b"PK\x03\x04").is_err());
