@@ -4,15 +4,19 @@
 //! from a memory-mapped file when asked for. No code from a model is run, and no pickle is read.
 
 pub mod checkpoint;
+pub mod data;
 pub mod dtype;
 pub mod error;
 pub mod folder;
 pub mod gguf;
 mod mapped;
 pub mod quant;
+pub mod remote;
+mod resolve;
 pub mod tensors;
 
 pub use checkpoint::{About, Checkpoint, Pooling, SentenceTransformer, Weights};
 pub use dtype::Dtype;
 pub use error::HubError;
+pub use resolve::{Resolved, read, resolve};
 pub use tensors::{TensorData, TensorMeta, Tensors};

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jishi_hub::{Dtype, folder, gguf};
+use jishi_hub::{Dtype, data, folder, gguf};
 
 fn places() -> (PathBuf, PathBuf) {
     let from = |name| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set")));
@@ -41,4 +41,28 @@ fn minilm_is_read_and_written() {
     let model = folder::read(&data.join("minilm")).unwrap();
     assert_eq!(model.about.sentence.as_ref().unwrap().max_seq_length, Some(256));
     folder::write(&out.join("minilm-hf"), &model.about, &model.tensors, Dtype::F32).unwrap();
+}
+
+#[test]
+#[ignore = "fetches from registries"]
+fn every_entry_is_fetched_with_its_rows() {
+    let (root, _) = places();
+    let mut wrong = Vec::new();
+    for entry in data::catalogue() {
+        match data::get(entry.name, &root, &mut |line| println!("{line}")) {
+            Err(error) => wrong.push(format!("{}: {error}", entry.name)),
+            Ok(folder) => {
+                let note: serde_json::Value =
+                    serde_json::from_slice(&std::fs::read(folder.join("source.json")).unwrap()).unwrap();
+                let rows = note["rows"].as_u64();
+                if rows != entry.rows.map(|n| n as u64) {
+                    wrong.push(format!("{}: {rows:?} rows, expected {:?}", entry.name, entry.rows));
+                }
+                for file in data::files(&folder).unwrap() {
+                    println!("{} {}", file.display(), file.metadata().unwrap().len());
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
