@@ -26,10 +26,13 @@ fn digits(min: u32, max: u32) -> Hir {
     repeat(characters(&[('0', '9')]), min, Some(max))
 }
 
-/// Any whole number.
+fn positive() -> Hir {
+    Hir::concat(vec![characters(&[('1', '9')]), digits(0, DIGITS - 1)])
+}
+
+/// Any whole number, but not `-0`, which readers take for one with a fraction.
 pub fn integer() -> Hir {
-    let positive = Hir::concat(vec![characters(&[('1', '9')]), digits(0, DIGITS - 1)]);
-    Hir::concat(vec![optional(literal("-")), Hir::alternation(vec![literal("0"), positive])])
+    Hir::alternation(vec![literal("0"), Hir::concat(vec![optional(literal("-")), positive()])])
 }
 
 /// Any number.
@@ -37,7 +40,8 @@ pub fn number() -> Hir {
     let fraction = Hir::concat(vec![literal("."), digits(1, DIGITS)]);
     let sign = optional(characters(&[('+', '+'), ('-', '-')]));
     let exponent = Hir::concat(vec![characters(&[('e', 'e'), ('E', 'E')]), sign, digits(1, 2)]);
-    Hir::concat(vec![integer(), optional(fraction), optional(exponent)])
+    let whole = Hir::alternation(vec![literal("0"), positive()]);
+    Hir::concat(vec![optional(literal("-")), whole, optional(fraction), optional(exponent)])
 }
 
 /// Whole numbers from `low` to `high`. Without a bound they have as many digits as [`integer`].
