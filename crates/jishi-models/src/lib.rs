@@ -8,6 +8,7 @@ pub mod context;
 pub mod decoder;
 pub mod error;
 pub mod ft_transformer;
+pub mod generate;
 pub mod gpt2;
 pub mod init;
 pub mod layers;

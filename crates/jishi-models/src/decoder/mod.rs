@@ -22,7 +22,7 @@ mod sequence;
 mod source;
 mod step;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod weights;
 
 use jishi_kernels::cpu::matvec::{Format, PackedWeight};

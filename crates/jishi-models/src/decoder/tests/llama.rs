@@ -321,3 +321,34 @@ fn sizes_that_make_no_llama_are_named() {
     let missing = problem(DecoderConfig { layers: 3, ..good.clone() });
     assert!(missing.contains("layers.2.mlp.gate_proj.weight"), "{missing}");
 }
+
+/// What transformers computes for the same weights: see tests/fixtures/llama.py.
+pub fn reference() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../../tests/fixtures/llama.json")).expect("a fixture")
+}
+
+#[test]
+fn logits_are_the_reference_implementations() {
+    let llama3 = Llama3 { factor: 8.0, low: 1.0, high: 4.0, context: 32.0 };
+    let reference = reference();
+    let cases = reference["logits"].as_array().expect("cases");
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let scaling = match case["scaling"].as_str() {
+            None => RotaryScaling::None,
+            Some("llama3") => RotaryScaling::Llama3(llama3),
+            Some(_) => RotaryScaling::Linear { factor: 2.5 },
+        };
+        let config = tiny(scaling, Layout::Half);
+        let tensors = tensors(&config, case["tied"] == true, false);
+        let decoder = Decoder::new(config, Format::F32, &tensors).expect("a decoder");
+        let all = decoder.forward(&mut decoder.sequence(), &TOKENS).expect("logits");
+        let found: Vec<f32> = [0, 6, 13].iter().flat_map(|t| all[t * 37..][..37].to_vec()).collect();
+        let expected: Vec<f64> =
+            case["logits"].as_array().expect("logits").iter().filter_map(serde_json::Value::as_f64).collect();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{found}, not {expected}");
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+}

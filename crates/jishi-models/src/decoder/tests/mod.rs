@@ -1,5 +1,5 @@
 mod gpt2;
-mod llama;
+pub mod llama;
 mod many;
 
 use super::*;

@@ -1,0 +1,4 @@
+mod beam;
+mod constraint;
+mod generation;
+mod sampling;
