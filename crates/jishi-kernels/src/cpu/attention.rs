@@ -4,7 +4,11 @@
 //! again from the kept logarithm of each row's sum (Dao et al. 2022, "FlashAttention", algorithms 1 and 4, with
 //! whole rows of keys instead of an online softmax: a row fits).
 
-use super::gemm::{Packed, Precision, Store, Strided, gemm_packed, pack_columns, packed_words};
+use std::ops::Range;
+
+use super::gemm::{
+    Packed, Precision, Store, Strided, gemm_packed, pack_columns, packed_words, panel_columns,
+};
 use crate::math::exp;
 use crate::memory::{as_f32, buffer, with_scratch};
 use crate::multiversion;
@@ -78,6 +82,8 @@ pub struct Options<'a> {
     pub causal: bool,
     /// `[batch, keys]`: keys that are seen at all.
     pub mask: Option<&'a [bool]>,
+    /// `[batch, queries]`: the first key that a query sees.
+    pub starts: Option<&'a [u32]>,
     /// Zeroes shares of attention.
     pub dropout: Option<Dropout>,
     /// How products are computed.
@@ -91,6 +97,8 @@ pub struct Dropout {
     pub rate: f32,
     /// Chooses the mask.
     pub seed: u64,
+    /// Added to the numbers of rows: a part of a batch has the masks that the whole would have.
+    pub first: u32,
 }
 
 impl Dropout {
@@ -98,6 +106,7 @@ impl Dropout {
     #[inline(always)]
     #[must_use]
     pub fn factor(&self, row: u32, key: u32) -> f32 {
+        let row = row.wrapping_add(self.first);
         // Two rounds of a 32-bit mixer over the place and the seed (Wellons 2018, "lowbias32").
         let mut x = key.wrapping_mul(0x9e37_79b9) ^ self.seed as u32;
         x = mix(x ^ row.rotate_left(16));
@@ -123,7 +132,7 @@ const BLOCK: usize = 84;
 struct Task {
     batch: usize,
     kv_head: usize,
-    blocks: std::ops::Range<usize>,
+    blocks: Range<usize>,
 }
 
 fn tasks(shape: &Shape) -> (usize, impl Fn(usize) -> Task + use<>) {
@@ -165,6 +174,7 @@ pub fn forward(
     let (shared_out, shared_logs) = (SharedMut::new(&mut out), SharedMut::new(&mut logs));
     let precision = options.precision;
     let stride = keys.next_multiple_of(32);
+    let panel = panel_columns(level, precision);
     let sizes = [
         packed_words(level, precision, keys, dim),
         packed_words(level, precision, dim, keys),
@@ -181,31 +191,34 @@ pub fn forward(
             pack_columns(level, precision, keys, dim, &columns, packed_k);
             let columns = Strided::columns(v.head(batch, 0, kv_head), v.place.row);
             pack_columns(level, precision, dim, keys, &columns, packed_v);
-            let packed_k = Packed { words: packed_k, height: dim };
-            let packed_v = Packed { words: packed_v, height: keys };
+            let packed_k = Packed::new(packed_k, dim);
+            let packed_v = Packed::new(packed_v, keys);
             let mask = options.mask.map(|m| &m[batch * keys..][..keys]);
+            let starts = options.starts.map(|s| &s[batch * queries..][..queries]);
             for head in kv_head * (heads / kv_heads)..(kv_head + 1) * (heads / kv_heads) {
                 for block in blocks.clone() {
                     let first = block * BLOCK;
                     let count = BLOCK.min(queries - first);
                     let row = (batch * heads + head) * queries + first;
-                    let see = Sight { options: &options, mask, first, queries, keys, row, stride };
-                    let seen = see.keys_of_block(count);
+                    let see = Sight { options: &options, mask, starts, first, queries, keys, row, stride };
+                    let range = see.keys_of_block(count, panel);
+                    let (from, seen) = (range.start, range.len());
                     let a = Strided::rows(q.head(batch, first, head), q.place.row);
                     gemm_packed(
                         level,
                         precision,
                         [count, seen, dim],
                         &a,
-                        packed_k,
-                        &Store::new(scores, stride),
+                        packed_k.skip_panels(level, precision, from / panel),
+                        &Store::new(&mut scores[from..], stride),
                     );
                     // SAFETY: rows of different tasks do not overlap.
                     let logs = unsafe { shared_logs.slice(row, count) };
                     let mut scales = [0.0; BLOCK];
-                    softmax(level, scores, &see, seen, logs, &mut scales[..count]);
-                    let a = Strided::rows(scores, stride);
-                    gemm_packed(level, precision, [count, dim, seen], &a, packed_v, &Store::new(rows, dim));
+                    softmax(level, scores, &see, range, logs, &mut scales[..count]);
+                    let a = Strided::rows(&scores[from..], stride);
+                    let b = packed_v.skip(from);
+                    gemm_packed(level, precision, [count, dim, seen], &a, b, &Store::new(rows, dim));
                     for (i, (values, scale)) in rows.chunks_exact(dim).zip(&scales[..count]).enumerate() {
                         let at = ((batch * queries) + first + i) * width + head * dim;
                         // SAFETY: rows and heads of different tasks do not overlap.
@@ -223,6 +236,7 @@ pub fn forward(
 struct Sight<'a> {
     options: &'a Options<'a>,
     mask: Option<&'a [bool]>,
+    starts: Option<&'a [u32]>,
     first: usize,
     queries: usize,
     keys: usize,
@@ -242,52 +256,65 @@ impl Sight<'_> {
         }
     }
 
-    /// Keys that some row of the block may see, at least two where there are as many: products take pairs.
-    fn keys_of_block(&self, count: usize) -> usize {
-        self.keys_of(count - 1).next_multiple_of(2).min(self.keys)
+    /// Keys that row `i` of the block, which sees keys of `block`, may see.
+    #[inline(always)]
+    fn range_of(&self, i: usize, block: &Range<usize>) -> Range<usize> {
+        let start = self.starts.map_or(0, |s| s[self.first + i] as usize).clamp(block.start, block.end);
+        start..self.keys_of(i).clamp(start, block.end)
+    }
+
+    /// Keys that some row of the block may see: from the start of a panel to an even number where there are as many,
+    /// since products take pairs.
+    fn keys_of_block(&self, count: usize, panel: usize) -> Range<usize> {
+        let end = self.keys_of(count - 1).next_multiple_of(2).min(self.keys);
+        let starts = self.starts.map(|s| s[self.first..][..count].iter().min());
+        let start = starts.flatten().map_or(0, |s| end.min(*s as usize));
+        start / panel * panel..end
     }
 }
 
 multiversion! {
     /// Scores become exponentials, zero where nothing is seen; `scales` are one over their sums.
-    fn softmax(scores: &mut [f32], see: &Sight<'_>, seen: usize, logs: &mut [f32], scales: &mut [f32]) {
+    fn softmax(scores: &mut [f32], see: &Sight<'_>, block: Range<usize>, logs: &mut [f32], scales: &mut [f32]) {
         for (i, (log, scale)) in logs.iter_mut().zip(scales).enumerate() {
-            let row = &mut scores[i * see.stride..][..seen];
-            let count = see.keys_of(i);
+            let row = &mut scores[i * see.stride..];
+            let range = see.range_of(i, &block);
+            row[block.start..range.start].fill(0.0);
+            row[range.end..block.end].fill(0.0);
+            let row = &mut row[range.clone()];
             let factor = see.options.scale;
             if let Some(mask) = see.mask {
-                for (v, seen) in row[..count].iter_mut().zip(mask) {
+                for (v, seen) in row.iter_mut().zip(&mask[range.clone()]) {
                     *v = if *seen { *v * factor } else { f32::NEG_INFINITY };
                 }
             } else {
-                for v in row[..count].iter_mut() {
+                for v in row.iter_mut() {
                     *v *= factor;
                 }
             }
             let mut lanes = [f32::NEG_INFINITY; LANES];
-            let mut chunks = row[..count].chunks_exact(LANES);
+            let mut chunks = row.chunks_exact(LANES);
             for chunk in &mut chunks {
                 for (m, v) in lanes.iter_mut().zip(chunk) {
                     *m = if *v > *m { *v } else { *m };
                 }
             }
             let maximum = lanes.iter().chain(chunks.remainder()).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-            if maximum == f32::NEG_INFINITY && !row[..count].iter().any(|v| v.is_nan()) {
+            if maximum == f32::NEG_INFINITY && !row.iter().any(|v| v.is_nan()) {
                 row.fill(0.0);
                 (*log, *scale) = (f32::INFINITY, 0.0);
                 continue;
             }
-            for v in row[..count].iter_mut() {
+            for v in row.iter_mut() {
                 *v = exp::<FMA>(*v - maximum);
             }
-            row[count..].fill(0.0);
-            let sum = sum_by(count, |j| row[j]);
+            let sum = sum_by(row.len(), |j| row[j]);
             *log = maximum + sum.ln();
             *scale = 1.0 / sum;
             if let Some(dropout) = see.options.dropout {
                 let number = (see.row + i) as u32;
-                for (j, v) in row[..count].iter_mut().enumerate() {
-                    *v *= dropout.factor(number, j as u32);
+                for (v, key) in row.iter_mut().zip(range) {
+                    *v *= dropout.factor(number, key as u32);
                 }
             }
         }
@@ -295,40 +322,49 @@ multiversion! {
 
     /// From scores and the gradient of shares to shares (`scores`, as dropout left them) and the gradient of
     /// scores before they were scaled (`gradient`).
-    fn softmax_backward(scores: &mut [f32], gradient: &mut [f32], see: &Sight<'_>, seen: usize, logs: &[f32]) {
+    fn softmax_backward(
+        scores: &mut [f32],
+        gradient: &mut [f32],
+        see: &Sight<'_>,
+        block: Range<usize>,
+        logs: &[f32],
+    ) {
         for (i, log) in logs.iter().enumerate() {
-            let row = &mut scores[i * see.stride..][..seen];
-            let slope = &mut gradient[i * see.stride..][..seen];
-            let count = see.keys_of(i);
+            let row = &mut scores[i * see.stride..];
+            let slope = &mut gradient[i * see.stride..];
+            let range = see.range_of(i, &block);
+            for values in [&mut *row, &mut *slope] {
+                values[block.start..range.start].fill(0.0);
+                values[range.end..block.end].fill(0.0);
+            }
+            let (row, slope) = (&mut row[range.clone()], &mut slope[range.clone()]);
             let factor = see.options.scale;
             if let Some(mask) = see.mask {
-                for (v, seen) in row[..count].iter_mut().zip(mask) {
+                for (v, seen) in row.iter_mut().zip(&mask[range.clone()]) {
                     *v = if *seen { exp::<FMA>(*v * factor - log) } else { 0.0 };
                 }
             } else {
-                for v in row[..count].iter_mut() {
+                for v in row.iter_mut() {
                     *v = exp::<FMA>(*v * factor - log);
                 }
             }
             if *log == f32::INFINITY {
                 row.fill(0.0);
             }
-            row[count..].fill(0.0);
-            slope[count..].fill(0.0);
             if let Some(dropout) = see.options.dropout {
                 let number = (see.row + i) as u32;
-                for (j, d) in slope[..count].iter_mut().enumerate() {
-                    *d *= dropout.factor(number, j as u32);
+                for (d, key) in slope.iter_mut().zip(range.clone()) {
+                    *d *= dropout.factor(number, key as u32);
                 }
             }
-            let along = sum_by(count, |j| row[j] * slope[j]);
-            for (d, p) in slope[..count].iter_mut().zip(&row[..count]) {
+            let along = sum_by(row.len(), |j| row[j] * slope[j]);
+            for (d, p) in slope.iter_mut().zip(&*row) {
                 *d = (*d - along) * p * factor;
             }
             if let Some(dropout) = see.options.dropout {
                 let number = (see.row + i) as u32;
-                for (j, p) in row[..count].iter_mut().enumerate() {
-                    *p *= dropout.factor(number, j as u32);
+                for (p, key) in row.iter_mut().zip(range) {
+                    *p *= dropout.factor(number, key as u32);
                 }
             }
         }
@@ -367,6 +403,7 @@ pub fn backward(
     }
     let precision = options.precision;
     let stride = keys.next_multiple_of(32);
+    let panel = panel_columns(level, precision);
     let sizes = [
         packed_words(level, precision, keys, dim),
         packed_words(level, precision, keys, dim),
@@ -393,16 +430,17 @@ pub fn backward(
             pack_columns(level, precision, keys, dim, &lanes, scores_v);
             let lanes = Strided::columns(k.head(batch, 0, kv_head), k.place.row);
             pack_columns(level, precision, dim, keys, &lanes, packed_k);
-            let (scores_k, scores_v) =
-                (Packed { words: scores_k, height: dim }, Packed { words: scores_v, height: dim });
-            let packed_k = Packed { words: packed_k, height: keys };
+            let (scores_k, scores_v) = (Packed::new(scores_k, dim), Packed::new(scores_v, dim));
+            let packed_k = Packed::new(packed_k, keys);
             let mask = options.mask.map(|m| &m[batch * keys..][..keys]);
+            let starts = options.starts.map(|s| &s[batch * queries..][..queries]);
             for head in kv_head * (heads / kv_heads)..(kv_head + 1) * (heads / kv_heads) {
                 for first in (0..queries).step_by(BLOCK) {
                     let count = BLOCK.min(queries - first);
                     let row = (batch * heads + head) * queries + first;
-                    let see = Sight { options: &options, mask, first, queries, keys, row, stride };
-                    let seen = see.keys_of_block(count);
+                    let see = Sight { options: &options, mask, starts, first, queries, keys, row, stride };
+                    let range = see.keys_of_block(count, panel);
+                    let (from, seen) = (range.start, range.len());
                     let q_rows = q.head(batch, first, head);
                     let dy = &gradient[(batch * queries + first) * width + head * dim..];
                     let a = Strided::rows(q_rows, q.place.row);
@@ -411,8 +449,8 @@ pub fn backward(
                         precision,
                         [count, seen, dim],
                         &a,
-                        scores_k,
-                        &Store::new(scores, stride),
+                        scores_k.skip_panels(level, precision, from / panel),
+                        &Store::new(&mut scores[from..], stride),
                     );
                     let a = Strided::rows(dy, width);
                     gemm_packed(
@@ -420,15 +458,16 @@ pub fn backward(
                         precision,
                         [count, seen, dim],
                         &a,
-                        scores_v,
-                        &Store::new(slopes, stride),
+                        scores_v.skip_panels(level, precision, from / panel),
+                        &Store::new(&mut slopes[from..], stride),
                     );
-                    softmax_backward(level, scores, slopes, &see, seen, &logs[row..row + count]);
+                    softmax_backward(level, scores, slopes, &see, range, &logs[row..row + count]);
                     // dV += Pᵀ · dY
                     pack_columns(level, precision, dim, count, &Strided::columns(dy, width), packed_dy);
-                    let b = Packed { words: packed_dy, height: count };
-                    let a = Strided::columns(scores, stride);
-                    gemm_packed(level, precision, [seen, dim, count], &a, b, &Store::adding(dv, dim));
+                    let b = Packed::new(packed_dy, count);
+                    let a = Strided::columns(&scores[from..], stride);
+                    let sink = Store::adding(&mut dv[from * dim..], dim);
+                    gemm_packed(level, precision, [seen, dim, count], &a, b, &sink);
                     // dK += dSᵀ · Q
                     pack_columns(
                         level,
@@ -438,12 +477,14 @@ pub fn backward(
                         &Strided::columns(q_rows, q.place.row),
                         packed_q,
                     );
-                    let b = Packed { words: packed_q, height: count };
-                    let a = Strided::columns(slopes, stride);
-                    gemm_packed(level, precision, [seen, dim, count], &a, b, &Store::adding(dk, dim));
+                    let b = Packed::new(packed_q, count);
+                    let a = Strided::columns(&slopes[from..], stride);
+                    let sink = Store::adding(&mut dk[from * dim..], dim);
+                    gemm_packed(level, precision, [seen, dim, count], &a, b, &sink);
                     // dQ = dS · K
-                    let a = Strided::rows(slopes, stride);
-                    gemm_packed(level, precision, [count, dim, seen], &a, packed_k, &Store::new(rows, dim));
+                    let a = Strided::rows(&slopes[from..], stride);
+                    let b = packed_k.skip(from);
+                    gemm_packed(level, precision, [count, dim, seen], &a, b, &Store::new(rows, dim));
                     put(&targets.q, batch, first, head, &rows[..count * dim], dim);
                 }
             }

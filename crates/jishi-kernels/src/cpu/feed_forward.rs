@@ -67,7 +67,7 @@ fn packed<R>(
             let part = super::gemm::Shifted { source: *source, lanes: task * panel };
             pack_columns(level, precision, panel.min(lanes - task * panel), height, &part, out);
         });
-        f(Packed { words, height })
+        f(Packed::new(words, height))
     })
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 use burn_flex::FlexTensor;
 
-use super::custom::{Differentiable, Values, apply, is_ours, tensor};
+use super::custom::{Differentiable, Values, apply, indices, is_ours, tensor};
 use crate::cpu::attention::{self, Dropout, Place, Shape, Targets, View};
 use crate::cpu::gemm::Precision;
 use crate::memory::buffer;
@@ -23,6 +23,9 @@ pub struct Attention {
     pub causal: bool,
     /// `[batch, keys]`: true where a key is seen at all. A query that sees none gets zeros.
     pub mask: Option<Tensor<2, Bool>>,
+    /// `[batch, queries]`: the first key that a query sees, so that documents of a packed sequence do not see each
+    /// other.
+    pub starts: Option<Tensor<2, Int>>,
     /// Zeroes shares of attention.
     pub dropout: Option<Dropout>,
     /// How products are computed.
@@ -33,13 +36,25 @@ impl Attention {
     /// Full attention with this many heads.
     #[must_use]
     pub fn new(heads: usize) -> Self {
-        Self { heads, kv_heads: heads, causal: false, mask: None, dropout: None, precision: Precision::F32 }
+        Self {
+            heads,
+            kv_heads: heads,
+            causal: false,
+            mask: None,
+            starts: None,
+            dropout: None,
+            precision: Precision::F32,
+        }
     }
 
     /// Only earlier positions are seen.
     #[must_use]
     pub fn causal(self) -> Self {
         Self { causal: true, ..self }
+    }
+
+    fn start_values(&self) -> Option<Arc<[u32]>> {
+        self.starts.as_ref().map(|starts| indices(starts.clone()).into())
     }
 
     fn mask_values(&self) -> Option<Arc<[bool]>> {
@@ -98,6 +113,12 @@ pub fn self_attention(qkv: Tensor<3>, with: &Attention) -> Tensor<3> {
 fn shape_of(with: &Attention, batch: usize, queries: usize, keys: usize, width: usize) -> Shape {
     let Attention { heads, kv_heads, .. } = *with;
     assert!(heads > 0 && width.is_multiple_of(heads), "{width} values for {heads} heads");
+    if let Some(starts) = &with.starts {
+        assert_eq!(starts.dims(), [batch, queries], "starts of other queries");
+    }
+    if let Some(mask) = &with.mask {
+        assert_eq!(mask.dims(), [batch, keys], "a mask of other keys");
+    }
     assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{heads} query heads share {kv_heads} key heads");
     Shape { batch, heads, kv_heads, queries, keys, dim: width / heads }
 }
@@ -113,6 +134,7 @@ fn run(
         scale: 1.0 / (shape.dim as f32).sqrt(),
         causal: with.causal,
         mask: with.mask_values(),
+        starts: with.start_values(),
         dropout: with.dropout,
         precision: with.precision,
     };
@@ -131,6 +153,7 @@ struct Options {
     scale: f32,
     causal: bool,
     mask: Option<Arc<[bool]>>,
+    starts: Option<Arc<[u32]>>,
     dropout: Option<Dropout>,
     precision: Precision,
 }
@@ -141,6 +164,7 @@ impl Options {
             scale: self.scale,
             causal: self.causal,
             mask: self.mask.as_deref(),
+            starts: self.starts.as_deref(),
             dropout: self.dropout,
             precision: self.precision,
         }
@@ -232,13 +256,14 @@ pub mod composed {
         keys: usize,
         device: &Device,
     ) -> Tensor<4, Bool> {
-        let mask = with.mask_values();
+        let (mask, starts) = (with.mask_values(), with.start_values());
         let mut hidden = Vec::with_capacity(batch * queries * keys);
         for b in 0..batch {
             for i in 0..queries {
                 for j in 0..keys {
                     let later = with.causal && j + queries > i + keys;
-                    hidden.push(later || mask.as_ref().is_some_and(|m| !m[b * keys + j]));
+                    let earlier = starts.as_ref().is_some_and(|s| j < s[b * queries + i] as usize);
+                    hidden.push(later || earlier || mask.as_ref().is_some_and(|m| !m[b * keys + j]));
                 }
             }
         }

@@ -231,6 +231,29 @@ pub struct Packed<'a> {
     pub words: &'a [u32],
     /// Values a lane.
     pub height: usize,
+    /// Values at the start of each lane that a product leaves out; even.
+    pub skipped: usize,
+}
+
+impl<'a> Packed<'a> {
+    /// All lanes of `height` values.
+    #[must_use]
+    pub fn new(words: &'a [u32], height: usize) -> Self {
+        Self { words, height, skipped: 0 }
+    }
+
+    /// Without the first `skipped` values of each lane, an even number.
+    #[must_use]
+    pub fn skip(self, skipped: usize) -> Self {
+        Self { skipped, ..self }
+    }
+
+    /// Without the first `panels` panels.
+    #[must_use]
+    pub fn skip_panels(self, level: Level, precision: Precision, panels: usize) -> Self {
+        let tile = Tile::of(level, precision);
+        Self { words: &self.words[panels * tile.words(self.height) * tile.columns..], ..self }
+    }
 }
 
 /// `A · B` on the calling thread, for products inside of a task. `b` is packed by [`pack_columns`] with at least `k`
@@ -247,7 +270,7 @@ pub fn gemm_packed(
     sink: &impl Sink,
 ) {
     let tile = Tile::of(level, precision);
-    assert!(k <= b.height, "fewer values were packed than are multiplied");
+    assert!(k + b.skipped <= b.height, "fewer values were packed than are multiplied");
     let panel_words = tile.words(b.height) * tile.columns;
     let slices = tile.words(k).div_ceil(PACKED_SLICE).max(1);
     let slice = k.div_ceil(slices).next_multiple_of(2);
@@ -266,7 +289,8 @@ pub fn gemm_packed(
             for panel in 0..n.div_ceil(tile.columns) {
                 let column = panel * tile.columns;
                 let width = tile.columns.min(n - column);
-                let b = &b.words[panel * panel_words + tile.words(from) * tile.columns..][..words];
+                let b =
+                    &b.words[panel * panel_words + tile.words(b.skipped + from) * tile.columns..][..words];
                 for i in 0..tiles {
                     let row = i * tile.rows;
                     let place = Place { row, rows: tile.rows.min(m - row), column, width, first, last };
@@ -414,7 +438,7 @@ mod tests {
                 for precision in [Precision::F32, Precision::Bf16] {
                     let mut packed = vec![0; packed_words(level, precision, n, k)];
                     pack_columns(level, precision, n, k, &Strided::columns(&b, n), &mut packed);
-                    let packed = Packed { words: &packed, height: k };
+                    let packed = Packed::new(&packed, k);
                     let stride = n + 3;
                     let mut c = vec![1.0; m * stride];
                     let sink = Store::adding(&mut c, stride);
