@@ -47,6 +47,9 @@ pub enum TaskError {
     /// Bad input.
     #[error(transparent)]
     Bad(#[from] Problems),
+    /// A model that can't do what it is asked.
+    #[error(transparent)]
+    Model(#[from] jishi_models::ModelError),
     /// A prediction is NaN or infinite.
     #[error("the model predicts {found} for row {row}: its weights or inputs are too large")]
     NonFinite {

@@ -55,6 +55,7 @@ impl From<TaskError> for TrainError {
     fn from(error: TaskError) -> Self {
         match error {
             TaskError::Bad(problems) => Self::Bad(problems),
+            TaskError::Model(error) => Self::Model(error),
             other => Self::Task(other),
         }
     }

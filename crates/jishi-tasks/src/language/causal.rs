@@ -1,0 +1,221 @@
+//! `causal-lm`: the next token of a text (Radford et al. 2018), and instruction tuning, where the answer's tokens alone
+//! are learned.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use jishi_data::text::tokenizer::Tokenizer;
+use jishi_data::text::windows::{IGNORE, WindowBatch, Windows};
+use jishi_kernels::cpu::cross_entropy::Options;
+use jishi_models::language::{CausalConfig, CausalModel};
+use jishi_models::{Context, ModelError};
+use jishi_recipe::{Precision, Recipe, TaskName};
+use serde_json::{Map, Value};
+
+use crate::language::writer::prompt_tokens;
+use crate::language::{LanguageTask, Writer, text_of};
+use crate::registry::{self, TaskInfo};
+use crate::task::{Direction, Evaluation, Sample, SplitName, Task, TaskError};
+
+/// Tokens of a forward pass in evaluation, about.
+const TOKENS: usize = 1 << 14;
+
+/// Next-token prediction over windows of a text.
+#[derive(Debug)]
+pub struct CausalTask {
+    info: &'static TaskInfo,
+    splits: [Option<Windows>; 3],
+    /// Bytes of every token's text, `[vocabulary]`.
+    bytes: Vec<u32>,
+    /// Windows of a forward pass in evaluation.
+    batch: usize,
+    label_smoothing: f32,
+    precision: Precision,
+    device: Device,
+    writer: Option<Writer>,
+    tokenizer: Arc<Tokenizer>,
+    scratch: RefCell<WindowBatch>,
+}
+
+/// Windows on their way to the model.
+#[derive(Debug, Clone)]
+pub struct CausalBatch {
+    /// `[windows, length]`
+    inputs: Tensor<2, Int>,
+    /// `[windows · length]`; [`IGNORE`] where nothing is learned
+    targets: Tensor<1, Int>,
+    /// First position that each may see, `[windows, length]`; none where windows are of one document.
+    starts: Option<Tensor<2, Int>>,
+    learned: usize,
+}
+
+impl CausalTask {
+    /// The task of a recipe over windows of its splits.
+    #[must_use]
+    pub fn new(
+        recipe: &Recipe,
+        tokenizer: &Arc<Tokenizer>,
+        splits: [Option<Windows>; 3],
+        writer: Option<Writer>,
+        device: &Device,
+    ) -> Self {
+        let length = splits.iter().flatten().map(Windows::length).max().unwrap_or(1);
+        Self {
+            info: registry::task(TaskName::CausalLm),
+            bytes: token_bytes(tokenizer),
+            batch: (TOKENS / length).clamp(1, recipe.evaluate.batch.max(1)),
+            label_smoothing: recipe.train.loss.label_smoothing as f32,
+            precision: recipe.train.precision,
+            device: device.clone(),
+            writer,
+            tokenizer: Arc::clone(tokenizer),
+            splits,
+            scratch: RefCell::default(),
+        }
+    }
+
+    fn options(&self, label_smoothing: f32) -> Options {
+        Options { label_smoothing, ignore_index: Some(IGNORE) }
+    }
+
+    fn gather(&self, split: &Windows, rows: impl Iterator<Item = usize>) -> CausalBatch {
+        let mut scratch = self.scratch.borrow_mut();
+        let rows: Vec<usize> = rows.collect();
+        split.gather(&rows, &mut scratch);
+        let shape = [rows.len(), split.length()];
+        // Constants need no tape.
+        let device = self.device.clone().inner();
+        let ints = |values: &[u32]| values.iter().map(|v| *v as i32).collect::<Vec<_>>();
+        let apart = scratch.starts.iter().any(|s| *s != 0);
+        let table = |values: &[u32]| Tensor::<2, Int>::from_data(TensorData::new(ints(values), shape), &device);
+        CausalBatch {
+            inputs: table(&scratch.inputs),
+            targets: Tensor::from_data(TensorData::new(ints(&scratch.targets), [shape[0] * shape[1]]), &device),
+            starts: apart.then(|| table(&scratch.starts)),
+            learned: scratch.learned(),
+        }
+    }
+
+    fn sum(&self, model: &CausalModel, batch: &CausalBatch, smoothing: f32, context: &mut Context) -> Tensor<1> {
+        let CausalBatch { inputs, targets, starts, .. } = batch.clone();
+        model.loss(inputs, targets, starts, self.options(smoothing), context)
+    }
+
+    /// Loss and metrics over windows.
+    ///
+    /// # Errors
+    /// A loss that is not finite.
+    pub fn measure(&self, model: &CausalModel, split: &Windows) -> Result<Evaluation, TaskError> {
+        let model = model.valid();
+        let (mut sum, mut learned, mut bytes) = (0.0, 0, 0_u64);
+        for first in (0..split.len()).step_by(self.batch) {
+            let batch = self.gather(split, first..(first + self.batch).min(split.len()));
+            let mut context = Context::evaluation().with_precision(self.precision);
+            let loss = f64::from(self.sum(&model, &batch, 0.0, &mut context).into_scalar::<f32>());
+            if !loss.is_finite() {
+                return Err(TaskError::NonFinite { found: loss, row: first });
+            }
+            sum += loss;
+            learned += batch.learned;
+            let scratch = self.scratch.borrow();
+            bytes += scratch.targets.iter().filter_map(|t| self.bytes.get(*t as usize)).map(|b| u64::from(*b)).sum::<u64>();
+        }
+        let loss = sum / learned.max(1) as f64;
+        let mut metrics = BTreeMap::from([("perplexity".to_owned(), loss.exp())]);
+        metrics.insert("bits_per_byte".into(), sum / std::f64::consts::LN_2 / bytes.max(1) as f64);
+        Ok(Evaluation { loss, metrics })
+    }
+}
+
+/// Bytes of the text of every token; none of special ones.
+fn token_bytes(tokenizer: &Tokenizer) -> Vec<u32> {
+    let bytes = |id: u32| match tokenizer.token_bytes(id) {
+        Some(bytes) if !tokenizer.is_special(id) => bytes.len() as u32,
+        _ => 0,
+    };
+    (0..tokenizer.vocabulary() as u32).map(bytes).collect()
+}
+
+impl Task for CausalTask {
+    type Model = CausalModel;
+    type Batch = CausalBatch;
+
+    fn rows(&self, split: SplitName) -> usize {
+        self.splits[split as usize].as_ref().map_or(0, Windows::len)
+    }
+
+    fn batch(&self, rows: &[u32]) -> CausalBatch {
+        let train = self.splits[SplitName::Train as usize].as_ref();
+        let train = train.expect("the loop asks for rows that are there");
+        self.gather(train, rows.iter().map(|r| *r as usize))
+    }
+
+    fn weight(&self, batch: &CausalBatch) -> f64 {
+        batch.learned as f64
+    }
+
+    fn loss(&self, model: &CausalModel, batch: &CausalBatch, context: &mut Context) -> Tensor<1> {
+        self.sum(model, batch, self.label_smoothing, context)
+    }
+
+    fn evaluate(&self, model: &CausalModel, split: SplitName) -> Result<Evaluation, TaskError> {
+        match &self.splits[split as usize] {
+            Some(windows) => self.measure(model, windows),
+            None => Ok(Evaluation { loss: f64::NAN, metrics: BTreeMap::new() }),
+        }
+    }
+
+    fn samples(&self, model: &CausalModel) -> Result<Vec<Sample>, TaskError> {
+        let Some(writer) = self.writer.as_ref().filter(|w| !w.prompts().is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let decoder = model.decoder(jishi_kernels::cpu::matvec::Format::F32)?;
+        Ok(writer.samples(&decoder)?)
+    }
+
+    fn direction(&self, metric: &str) -> Direction {
+        self.info.direction(metric)
+    }
+}
+
+impl LanguageTask for CausalTask {
+    fn primary_metric(&self) -> &'static str {
+        self.info.primary_metric
+    }
+
+    fn does(&self) -> String {
+        "predicts the next token of a text, and so writes texts".into()
+    }
+
+    fn config(&self, model: &CausalModel) -> Value {
+        model.config().to_hf()
+    }
+
+    fn build(&self, config: &Value, device: &Device) -> Result<CausalModel, ModelError> {
+        Ok(CausalModel::init(&CausalConfig::from_hf(config)?, 0, device))
+    }
+
+    /// The mean loss of each text.
+    fn golden(&self, model: &CausalModel, inputs: &[Map<String, Value>]) -> Result<Vec<Vec<f64>>, TaskError> {
+        let model = model.valid();
+        let device = self.device.clone().inner();
+        let mut losses = Vec::new();
+        for row in inputs {
+            let mut tokens = prompt_tokens(&self.tokenizer, text_of(row, "text"))?;
+            tokens.truncate(model.context() + 1);
+            let n = tokens.len().saturating_sub(1).max(1);
+            let ints = |values: &[u32]| values.iter().map(|v| *v as i32).collect::<Vec<_>>();
+            let inputs = Tensor::<2, Int>::from_data(TensorData::new(ints(&tokens[..n]), [1, n]), &device);
+            let mut targets = tokens[1..].to_vec();
+            targets.resize(n, IGNORE);
+            let targets = Tensor::<1, Int>::from_data(TensorData::new(ints(&targets), [n]), &device);
+            let mut context = Context::evaluation().with_precision(self.precision);
+            let loss = model.loss(inputs, targets, None, self.options(0.0), &mut context);
+            losses.push(vec![f64::from(loss.into_scalar::<f32>()) / n as f64]);
+        }
+        Ok(losses)
+    }
+}

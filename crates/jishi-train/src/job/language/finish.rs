@@ -1,0 +1,228 @@
+//! The end of a run on text: evaluation, samples, package, model card.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use jishi_data::Ledger;
+use jishi_data::text::corpus::Part;
+use jishi_data::text::statistics::Statistics;
+use jishi_data::text::tokenizer::Tokenizer;
+use jishi_models::export_weights;
+use jishi_recipe::{Problem, Recipe};
+use jishi_runs::RealFs;
+use jishi_runs::card::About;
+use jishi_runs::manifest::{Fingerprint, RunManifest};
+use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
+use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
+use jishi_tasks::language::LanguageTask;
+use jishi_tasks::{Sample, SplitName, Task};
+use serde_json::{Map, Value};
+
+use super::source::TextSource;
+use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, TextPredictor};
+use crate::error::TrainError;
+use crate::job::finish::{curves, end, model_card, with_intervals};
+use crate::job::report::TrainReport;
+use crate::job::subject::{Finished, Subject};
+
+/// Largest relative difference between the outputs of the trained model and of its package.
+const GOLDEN_TOLERANCE: f64 = 1e-4;
+/// Texts that a package keeps to show that it still gives the same.
+const GOLDEN: usize = 3;
+/// Characters of such a text.
+const GOLDEN_LENGTH: usize = 200;
+
+type Start<M> = Box<dyn Fn(&Device) -> Result<M, TrainError>>;
+
+/// The text of a recipe, prepared, with the task on it and the model to begin with.
+pub struct Prepared<T: LanguageTask> {
+    /// The task, with its data.
+    pub task: T,
+    tokenizer: Arc<Tokenizer>,
+    pipeline: TextPipeline,
+    ledger: Ledger,
+    statistics: Statistics,
+    files: Vec<Fingerprint>,
+    tokens: u64,
+    golden: Vec<Map<String, Value>>,
+    start: Start<T::Model>,
+}
+
+impl<T: LanguageTask> Prepared<T> {
+    /// What was prepared from a source. `tokens`: of all splits together; `golden`: inputs to check the package with.
+    ///
+    /// # Errors
+    /// Files that can't be read again.
+    pub fn new(
+        task: T,
+        tokenizer: Arc<Tokenizer>,
+        pipeline: TextPipeline,
+        source: TextSource,
+        tokens: u64,
+        golden: Vec<Map<String, Value>>,
+        start: Start<T::Model>,
+    ) -> Result<Self, TrainError> {
+        let files = fingerprints(&source)?;
+        let TextSource { corpus, .. } = source;
+        let (ledger, statistics) = (corpus.ledger, corpus.statistics);
+        Ok(Self { task, tokenizer, pipeline, ledger, statistics, files, tokens, golden, start })
+    }
+
+    /// What every file was when it was read.
+    #[must_use]
+    pub fn files(&self) -> &[Fingerprint] {
+        &self.files
+    }
+
+    fn package(&self, recipe: &Recipe, manifest: &RunManifest, model: &T::Model) -> Result<Package, TrainError> {
+        let pipeline = TextPipeline { config: self.task.config(model), ..self.pipeline.clone() };
+        let preprocessing = serde_json::to_value(&pipeline).expect("a pipeline has string keys alone");
+        let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), manifest.recipe.clone(), preprocessing);
+        let column = |name: &str| ColumnSchema { name: name.into(), kind: "text".into(), description: None };
+        packed.inputs = vec![column(recipe.text.as_ref().map_or("text", |t| t.column.as_str()))];
+        packed.outputs = vec![column(if recipe.task.writes_text() { "text" } else { "prediction" })];
+        packed.metrics = manifest.metrics.clone();
+        packed.golden = Golden { inputs: self.golden.clone(), outputs: self.task.golden(model, &self.golden)? };
+        let tensors = export_weights(model)
+            .into_iter()
+            .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
+            .collect();
+        let files = BTreeMap::from([
+            (TOKENIZER.to_owned(), self.tokenizer.to_json()),
+            (TOKENIZER_CONFIG.to_owned(), self.tokenizer.config_json()),
+        ]);
+        Ok(Package { manifest: packed, weights: TensorFile { tensors, scalars: Scalars::default() }, files })
+    }
+
+    fn about(&self, recipe: &Recipe, name: &str, samples: &[Sample]) -> About {
+        let statistics = &self.statistics;
+        let scripts: Vec<String> =
+            statistics.scripts.iter().map(|(script, share)| format!("{script} {:.1} %", 100.0 * share)).collect();
+        let data = format!(
+            "{} documents of {} characters, {} tokens with a vocabulary of {}; letters: {}.",
+            statistics.documents,
+            statistics.characters,
+            self.tokens,
+            self.tokenizer.vocabulary(),
+            scripts.join(", ")
+        );
+        let mut usage = vec![format!("jishi evaluate {name} --data other.txt")];
+        if recipe.task.writes_text() {
+            usage.insert(0, format!("jishi generate {name} --prompt \"…\""));
+        } else {
+            usage.insert(0, format!("jishi predict {name} --input new.csv --output predictions.csv"));
+        }
+        let samples = samples.iter().map(|s| (s.prompt.clone(), s.text.clone())).collect();
+        About::Text { does: self.task.does(), data, usage, samples }
+    }
+}
+
+impl<T: LanguageTask> Subject for Prepared<T> {
+    type Task = T;
+
+    fn task(&self) -> &T {
+        &self.task
+    }
+
+    fn primary_metric(&self) -> &'static str {
+        self.task.primary_metric()
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn inputs(&self) -> Vec<(&'static str, u64)> {
+        vec![("tokens", self.tokens), ("vocabulary", self.tokenizer.vocabulary() as u64)]
+    }
+
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn model(&self, _: &Recipe, device: &Device) -> Result<<Self::Task as Task>::Model, TrainError> {
+        (self.start)(device)
+    }
+
+    fn finish(
+        &self,
+        finished: &Finished<'_, T::Model>,
+        manifest: &mut RunManifest,
+        report: &mut TrainReport,
+        started: Instant,
+    ) -> Result<(), TrainError> {
+        let Finished { run, recipe, model, device } = *finished;
+        for split in [SplitName::Validation, SplitName::Test] {
+            if self.task.rows(split) > 0 {
+                let evaluation = self.task.evaluate(model, split)?;
+                let mut metrics = evaluation.metrics;
+                metrics.insert("loss".into(), evaluation.loss);
+                report.metrics.insert(split.name().into(), metrics);
+            }
+        }
+        manifest.metrics = with_intervals(report);
+        let drawn = curves(run, recipe, manifest, "curves")?;
+        let package = self.package(recipe, manifest, model)?;
+        package.save(&RealFs, &run.model())?;
+        replay(&run.model(), &package.manifest.golden, device)?;
+        let samples = self.task.samples(model)?;
+        let about = self.about(recipe, &run.name(), &samples);
+        let limits =
+            vec!["What it writes or predicts follows its training text: it may be wrong, and repeat what is in it.".to_owned()];
+        end(run, manifest, report, started, |manifest| {
+            model_card(&run.name(), recipe, manifest, about, drawn, limits)
+        })
+    }
+}
+
+/// Loads the package from disk and compares with what the trained model gave.
+fn replay(dir: &Path, golden: &Golden, device: &Device) -> Result<(), TrainError> {
+    let found = TextPredictor::load(dir, device)?.golden(&golden.inputs)?;
+    for (row, (found, expected)) in found.iter().zip(&golden.outputs).enumerate() {
+        let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
+        if found.len() != expected.len() || found.iter().zip(expected).any(differs) {
+            let message =
+                format!("the model package gives {found:?} for golden text {row}, the trained model {expected:?}");
+            let problem = Problem::new(message).file(dir).help("this is an error in Jishi: please report it");
+            return Err(TrainError::Bad(problem.into()));
+        }
+    }
+    Ok(())
+}
+
+/// The beginnings of a few documents, of the test split where there is one.
+///
+/// # Errors
+/// Files that can't be read again.
+pub fn golden(source: &TextSource) -> Result<Vec<Map<String, Value>>, TrainError> {
+    let part = if source.corpus.count(Part::Test) > 0 { Part::Test } else { Part::Train };
+    let mut rows = Vec::new();
+    for batch in source.corpus.documents(part)? {
+        for document in batch? {
+            let text: String = document.text.chars().take(GOLDEN_LENGTH).collect();
+            rows.push(Map::from_iter([("text".to_owned(), text.into())]));
+            if rows.len() == GOLDEN {
+                return Ok(rows);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// What every data file was when it was read.
+///
+/// # Errors
+/// Files that can't be read again.
+pub fn fingerprints(source: &TextSource) -> Result<Vec<Fingerprint>, TrainError> {
+    let of = |source: &jishi_data::Source| match source {
+        jishi_data::Source::File(path) => Ok(Fingerprint::of_file(path)?),
+        jishi_data::Source::Builtin(builtin) => {
+            Ok(Fingerprint::of_bytes(&format!("builtin:{}", builtin.name), builtin.bytes()))
+        }
+        jishi_data::Source::Memory { name, bytes } => Ok(Fingerprint::of_bytes(name, bytes)),
+    };
+    source.corpus.sources().iter().map(of).collect()
+}

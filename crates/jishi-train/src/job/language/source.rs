@@ -1,0 +1,116 @@
+//! From a recipe to documents, a tokenizer and tokens on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jishi_data::text::cache::{Around, CacheKey, Piece, Tokens};
+use jishi_data::text::corpus::{Corpus, CorpusOptions, Part, resolve_text};
+use jishi_data::text::documents::Document;
+use jishi_data::text::tokenizer::{SpecialSet, Tokenizer, TrainOptions, train};
+use jishi_data::{ReadOptions, Source};
+use jishi_recipe::{Problem, Recipe, Text};
+
+use crate::error::TrainError;
+
+/// The documents of a recipe, checked and split.
+pub struct TextSource {
+    /// The documents.
+    pub corpus: Corpus,
+    /// How text is read.
+    pub text: Text,
+}
+
+impl TextSource {
+    /// Reads the documents of a recipe once; relative paths start at `base`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read(recipe: &Recipe, base: &Path) -> Result<Self, TrainError> {
+        Self::from_sources(recipe, &resolve(recipe.data.source.as_slice(), base)?)
+    }
+
+    /// As [`TextSource::read`], from these sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn from_sources(recipe: &Recipe, sources: &[Source]) -> Result<Self, TrainError> {
+        let text = recipe.text.clone().unwrap_or_default();
+        let options = CorpusOptions {
+            read: ReadOptions::from_recipe(&recipe.data)?,
+            text: text.clone(),
+            target: recipe.data.target.clone(),
+            split: recipe.data.split.clone(),
+        };
+        let corpus = Corpus::open(sources, options)?;
+        let dropped = corpus.ledger.summary().share_dropped;
+        if dropped > recipe.data.max_dropped {
+            let problem = Problem::new(format!(
+                "{:.1} % of the documents would be dropped, and `data.max_dropped` allows {:.1} %",
+                100.0 * dropped,
+                100.0 * recipe.data.max_dropped
+            ));
+            return Err(TrainError::Bad(problem.help("mend them, or raise `data.max_dropped`").into()));
+        }
+        Ok(Self { corpus, text })
+    }
+
+    /// The tokenizer of a recipe that trains a model from nothing: one that is there, or a new one that is trained on
+    /// the training split alone.
+    ///
+    /// # Errors
+    /// A file that is no tokenizer; a vocabulary that is too small.
+    pub fn tokenizer(&self, recipe: &Recipe, special: SpecialSet, base: &Path) -> Result<Tokenizer, TrainError> {
+        let config = recipe.tokenizer.clone().unwrap_or_default();
+        if let Some(from) = &config.from {
+            return Ok(Tokenizer::load(&base.join(from)).map_err(jishi_recipe::Problems::from)?);
+        }
+        let texts = self.corpus.texts(Part::Train, config.max_documents)?;
+        Ok(train(texts, &TrainOptions { recipe: config, special })?)
+    }
+
+    /// The tokens of a part, made once and kept for the next run; none where the part has no documents.
+    ///
+    /// # Errors
+    /// A text that the tokenizer has no tokens for; a disk that is full.
+    pub fn tokens(
+        &self,
+        part: Part,
+        tokenizer: &Tokenizer,
+        around: Around,
+        encode: impl Fn(&Document) -> Result<Piece, Problem> + Sync,
+    ) -> Result<Option<Arc<Tokens>>, TrainError> {
+        if self.corpus.count(part) == 0 {
+            return Ok(None);
+        }
+        let options = self.corpus.options();
+        let settings = format!("{:?} {:?} {:?} {part:?} {around:?}", options.text, options.target, options.split);
+        let parts: [&[u8]; 2] = [&tokenizer.to_json(), settings.as_bytes()];
+        let key = CacheKey::of(self.corpus.sources(), &parts)?;
+        let folder = cache_folder().join("tokens");
+        std::fs::create_dir_all(&folder).map_err(|e| jishi_data::DataError::io(&folder, e))?;
+        let name: String = key.0[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let documents = self.corpus.documents(part)?;
+        let tokens =
+            Tokens::open_or_build(&folder.join(name), &key, tokenizer.vocabulary(), around, documents, encode)?;
+        Ok(Some(Arc::new(tokens)))
+    }
+}
+
+/// Sources by the names of a recipe: files, folders, and what `jishi data get` has fetched.
+///
+/// # Errors
+/// Names without a file.
+pub fn resolve(names: &[String], base: &Path) -> Result<Vec<Source>, TrainError> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(resolve_text(&names, base)?)
+}
+
+/// Where what can be made again is kept: `$JISHI_CACHE`, or `jishi` in the user's cache folder.
+#[must_use]
+pub fn cache_folder() -> PathBuf {
+    let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    of("JISHI_CACHE")
+        .or_else(|| of("XDG_CACHE_HOME").map(|p| p.join("jishi")))
+        .or_else(|| of("HOME").map(|p| p.join(".cache/jishi")))
+        .unwrap_or_else(|| std::env::temp_dir().join("jishi"))
+}
