@@ -4,11 +4,14 @@
 //! scikit-learn's `train_test_split` and `KFold` for the same seed.
 
 mod assigned;
+mod documents;
 mod group;
 mod stratified;
 mod time;
 
 use std::collections::HashMap;
+
+pub(crate) use self::documents::split_documents;
 
 use jishi_recipe::{Problem, Problems, Split, SplitBy};
 

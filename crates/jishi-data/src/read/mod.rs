@@ -11,7 +11,7 @@ pub(crate) mod csv;
 pub(crate) mod jsonl;
 pub(crate) mod parquet;
 pub(crate) mod text;
-mod value;
+pub(crate) mod value;
 
 use std::io;
 use std::path::Path;

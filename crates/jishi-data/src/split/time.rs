@@ -56,7 +56,7 @@ pub(super) fn order(
 }
 
 /// A whole number that sorts as the number does.
-fn ordered(x: f64) -> i64 {
+pub(super) fn ordered(x: f64) -> i64 {
     let bits = (x + 0.0).to_bits() as i64;
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }

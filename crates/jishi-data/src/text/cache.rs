@@ -445,12 +445,12 @@ impl<'a> Writer<'a> {
         if !learned && !self.header.masked {
             self.header.masked = true;
             self.bits = vec![0xff; at / 8];
-            if at % 8 > 0 {
+            if !at.is_multiple_of(8) {
                 self.bits.push((1 << (at % 8)) - 1);
             }
         }
         if self.header.masked {
-            if at % 8 == 0 {
+            if at.is_multiple_of(8) {
                 self.bits.push(0);
             }
             self.bits[at / 8] |= u8::from(learned) << (at % 8);

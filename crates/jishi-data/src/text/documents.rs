@@ -45,7 +45,7 @@ pub struct Message {
 }
 
 /// Value of the target column.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// One text.
     Text(String),

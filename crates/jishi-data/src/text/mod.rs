@@ -44,8 +44,14 @@
 //! ```
 
 pub mod cache;
+pub mod chat;
+pub mod corpus;
+mod dedupe;
 pub mod documents;
+pub mod labels;
+pub mod pieces;
 mod plain;
 mod rows;
+pub mod statistics;
 pub mod tokenizer;
 pub mod windows;

@@ -2,6 +2,7 @@
 
 mod bpe;
 mod special;
+mod spm;
 mod stream;
 mod train;
 
@@ -13,6 +14,9 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 pub use self::special::{SpecialIds, SpecialSet};
+#[doc(hidden)]
+pub use self::spm::is_spm;
+pub use self::spm::{from_spm, load_marian};
 pub use self::stream::StreamDecoder;
 pub use self::train::{TrainOptions, train};
 use crate::source::cannot_open;
@@ -233,13 +237,13 @@ impl Tokenizer {
         Ok(with_types(&self.inner.encode_fast((first, second), true).map_err(cannot_encode)?))
     }
 
-    /// Tokens of a text, and the bytes of the text that each comes from.
+    /// Tokens of a text, and the byte of the text where each begins.
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn encode_with_places(&self, text: &str) -> Result<(Vec<u32>, Vec<(usize, usize)>), Problem> {
+    pub fn encode_with_places(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>), Problem> {
         let encoding = self.inner.encode(text, false).map_err(cannot_encode)?;
-        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(|place| place.0).collect()))
     }
 
     /// The text of tokens; special tokens and ids that there are not give none. Bytes that are no character become

@@ -157,10 +157,11 @@ impl Windows {
             let until = range.end.min(inputs.end);
             batch.starts.resize(base + until - start, range.start.saturating_sub(start) as u32);
             // The first token of the next document does not follow from this one.
-            if until == range.end && until < end && until > at && until - 1 - start < self.length {
-                if let Some(target) = batch.targets.get_mut(base + until - 1 - start) {
-                    *target = IGNORE;
-                }
+            if until == range.end
+                && (at + 1..end).contains(&until)
+                && let Some(target) = batch.targets.get_mut(base + until - 1 - start)
+            {
+                *target = IGNORE;
             }
             at = at.max(until);
             document += 1;

@@ -51,7 +51,7 @@ impl SpecialIds {
     }
 
     /// Ids with the keys of a `tokenizer_config.json`.
-    pub(super) fn named(&self) -> [(&'static str, Option<u32>); 7] {
+    pub(in crate::text) fn named(&self) -> [(&'static str, Option<u32>); 7] {
         let ids = [self.bos, self.eos, self.pad, self.unk, self.cls, self.sep, self.mask];
         std::array::from_fn(|i| (NAMES[i].0, ids[i]))
     }
