@@ -196,6 +196,18 @@ fn explain(dir: &Path, error: RunError) -> RunError {
     problems.into()
 }
 
+/// The task of the package in `dir`, from its manifest alone.
+///
+/// # Errors
+/// As [`Package::load`], but nothing else of it is verified.
+pub fn task(dir: &Path) -> Result<String, RunError> {
+    let places = folder::candidates(dir)?;
+    let path = places.first().map_or(dir, PathBuf::as_path).join(MANIFEST);
+    let value: Value = folder::parse_json(&path, &folder::read_limited(&path, MAX_MANIFEST)?)?;
+    check_version(&path, &value)?;
+    Ok(value["task"].as_str().unwrap_or_default().to_owned())
+}
+
 fn check_version(path: &Path, value: &Value) -> Result<(), Problem> {
     let format = value.get("format").and_then(Value::as_str).unwrap_or("none");
     if format != FORMAT {

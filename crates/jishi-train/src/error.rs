@@ -18,6 +18,9 @@ pub enum TrainError {
     /// Building or loading a model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Fetching or reading what others made failed.
+    #[error(transparent)]
+    Hub(#[from] jishi_hub::HubError),
     /// Writing or reading a run failed.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -48,6 +51,12 @@ fn kept(last_good: &Option<u64>) -> String {
     match last_good {
         Some(step) => format!("the last good checkpoint, of step {step}, is kept"),
         None => "no checkpoint had been written yet".to_owned(),
+    }
+}
+
+impl From<jishi_recipe::Problem> for TrainError {
+    fn from(problem: jishi_recipe::Problem) -> Self {
+        Self::Bad(problem.into())
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Predict the rows of a file.
     Predict(PredictArgs),
+    /// Continue a text, or answer in a conversation.
+    Generate(GenerateArgs),
     /// List, show, compare and remove runs.
     Runs {
         /// What to do; `list` if left out.
@@ -155,6 +157,70 @@ pub struct PredictArgs {
     pub root: PathBuf,
 }
 
+/// Arguments of `jishi generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// A run, a package, a Hugging Face folder, a GGUF file, `package:NAME` or `hf:ORG/NAME`.
+    pub model: String,
+    /// The text to continue; `-` reads it from stdin.
+    #[arg(long, short, value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
+    pub prompt: Option<String>,
+    /// A file of prompts: JSONL with `prompt`, or a prompt a line. Answers are JSONL.
+    #[arg(long, value_name = "PATH")]
+    pub input: Option<PathBuf>,
+    /// Where the answers to `--input` go. Default: stdout.
+    #[arg(long, short, value_name = "PATH", requires = "input")]
+    pub output: Option<PathBuf>,
+    /// The prompt is a message of a conversation, put in the model's own form.
+    #[arg(long)]
+    pub chat: bool,
+    /// What the model is told before the conversation.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
+    /// Tokens at most. Default: as the recipe says.
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// Divides logits; 0 takes the most likely token.
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Chooses among the K most likely tokens; 0: all.
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Chooses among the most likely tokens with this share of the probability together.
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Leaves out tokens with less than this share of the most likely one's probability.
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f64>,
+    /// Divides the logits of tokens that were there already.
+    #[arg(long, value_name = "X")]
+    pub repetition_penalty: Option<f64>,
+    /// Keeps this many hypotheses and gives the best.
+    #[arg(long, value_name = "N")]
+    pub beams: Option<usize>,
+    /// A string that ends the text. Repeatable.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Of the random numbers: the same seed writes the same.
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// The text matches this JSON schema: a file, or the schema itself.
+    #[arg(long, value_name = "SCHEMA", conflicts_with = "regex")]
+    pub json_schema: Option<String>,
+    /// The text matches this regular expression.
+    #[arg(long, value_name = "PATTERN")]
+    pub regex: Option<String>,
+    /// Number type of the weights in memory. Default: f32; blocks of a GGUF file stay as they are.
+    #[arg(long, value_name = "TYPE")]
+    pub weights: Option<BenchPrecision>,
+    /// Give the log-probability of every token, and of the N most likely ones (with --json).
+    #[arg(long, value_name = "N")]
+    pub log_probabilities: Option<usize>,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
 /// What `jishi runs` does.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
@@ -195,13 +261,13 @@ pub struct PlotArgs {
 /// What `jishi data` does.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Built-in data sets, with their licences.
+    /// Data sets and models by name, with their licences.
     List,
-    /// A built-in data set as a CSV file.
+    /// Get a data set or a model: a built-in one as a CSV file, others through the package client that you have.
     Get {
         /// Its name.
         name: String,
-        /// Where to write it. Default: stdout.
+        /// Where to write a built-in one (default: stdout); the folder for others (default: jishi's cache).
         #[arg(long, short, value_name = "PATH")]
         output: Option<PathBuf>,
     },

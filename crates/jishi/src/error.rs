@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use jishi_data::DataError;
+use jishi_hub::HubError;
+use jishi_models::ModelError;
 use jishi_recipe::{Problem, Problems};
 use jishi_runs::RunError;
 use jishi_train::TrainError;
@@ -101,7 +103,18 @@ impl From<TrainError> for CliError {
             TrainError::Bad(problems) => Self::Bad(problems),
             TrainError::Data(error) => error.into(),
             TrainError::Run(error) => error.into(),
+            TrainError::Hub(error) => error.into(),
+            TrainError::Model(ModelError::Bad(problems)) => Self::Bad(problems),
             other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<HubError> for CliError {
+    fn from(error: HubError) -> Self {
+        match error.exit_code() {
+            2 => Self::Bad(error.problems()),
+            _ => Self::Failed(error.to_string()),
         }
     }
 }

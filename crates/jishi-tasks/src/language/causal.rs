@@ -90,16 +90,26 @@ impl CausalTask {
         let device = self.device.clone().inner();
         let ints = |values: &[u32]| values.iter().map(|v| *v as i32).collect::<Vec<_>>();
         let apart = scratch.starts.iter().any(|s| *s != 0);
-        let table = |values: &[u32]| Tensor::<2, Int>::from_data(TensorData::new(ints(values), shape), &device);
+        let table =
+            |values: &[u32]| Tensor::<2, Int>::from_data(TensorData::new(ints(values), shape), &device);
         CausalBatch {
             inputs: table(&scratch.inputs),
-            targets: Tensor::from_data(TensorData::new(ints(&scratch.targets), [shape[0] * shape[1]]), &device),
+            targets: Tensor::from_data(
+                TensorData::new(ints(&scratch.targets), [shape[0] * shape[1]]),
+                &device,
+            ),
             starts: apart.then(|| table(&scratch.starts)),
             learned: scratch.learned(),
         }
     }
 
-    fn sum(&self, model: &CausalModel, batch: &CausalBatch, smoothing: f32, context: &mut Context) -> Tensor<1> {
+    fn sum(
+        &self,
+        model: &CausalModel,
+        batch: &CausalBatch,
+        smoothing: f32,
+        context: &mut Context,
+    ) -> Tensor<1> {
         let CausalBatch { inputs, targets, starts, .. } = batch.clone();
         model.loss(inputs, targets, starts, self.options(smoothing), context)
     }
@@ -121,7 +131,12 @@ impl CausalTask {
             sum += loss;
             learned += batch.learned;
             let scratch = self.scratch.borrow();
-            bytes += scratch.targets.iter().filter_map(|t| self.bytes.get(*t as usize)).map(|b| u64::from(*b)).sum::<u64>();
+            bytes += scratch
+                .targets
+                .iter()
+                .filter_map(|t| self.bytes.get(*t as usize))
+                .map(|b| u64::from(*b))
+                .sum::<u64>();
         }
         let loss = sum / learned.max(1) as f64;
         let mut metrics = BTreeMap::from([("perplexity".to_owned(), loss.exp())]);

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
-use jishi_recipe::{Problem, Problems, Recipe};
+use jishi_recipe::{Problem, Problems, Recipe, TaskName};
 use jishi_tasks::{SplitName, Task};
 use serde::Serialize;
 
 use crate::error::TrainError;
+use crate::job::language;
 use crate::job::prepare::Source;
 use crate::job::subject::Subject;
 use crate::trainer::{Plan, Trainer};
@@ -50,6 +51,9 @@ pub struct CheckReport {
 /// # Errors
 /// Everything that is wrong with data and recipe; a disk that is too small.
 pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Result<CheckReport, TrainError> {
+    if recipe.task == TaskName::CausalLm {
+        return check_subject(recipe, &language::causal::prepare(recipe, base, device)?, 1, root, device);
+    }
     let source = Source::read(recipe, base)?;
     let mut splits = source.splits(recipe)?;
     let runs = splits.len();

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
-use jishi_recipe::Problem;
+use jishi_data::text::corpus::Part;
+use jishi_recipe::{Problem, Split, SplitBy, TaskName};
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
 use jishi_tasks::SplitName;
 use serde::Serialize;
 
 use crate::error::TrainError;
+use crate::job::language::{self, TextPredictor, TextSource};
 use crate::job::predict::Predictor;
 use crate::job::prepare::Source;
 use crate::job::report::{Intervals, Metrics, measure};
@@ -44,6 +46,13 @@ pub fn on_file(
     ignore_extra: bool,
     device: &Device,
 ) -> Result<EvaluationReport, TrainError> {
+    if task_of(model)?.is_some_and(TaskName::is_language) {
+        let predictor = TextPredictor::load(model, device)?;
+        let mut recipe = predictor.recipe.clone();
+        recipe.data.split = Split { validation: 0.0, test: 0.0, by: SplitBy::Random, ..recipe.data.split };
+        let source = TextSource::from_sources(&recipe, &[jishi_data::Source::File(file.to_owned())])?;
+        return text(&predictor, model, &source, Part::Train, "test", file.display().to_string());
+    }
     let predictor = Predictor::load(model, device)?;
     let table = predictor.read(jishi_data::Source::File(file.to_owned()), true, ignore_extra)?;
     let (rows, ledger) = predictor.usable(&table, true)?;
@@ -56,14 +65,30 @@ pub fn on_file(
 /// Data that has changed since the run; a split without rows.
 pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<EvaluationReport, TrainError> {
     let model = jishi_runs::package::of_run(run)?;
-    let predictor = Predictor::load(&model, device)?;
     let manifest = run.manifest()?;
+    let changed = || {
+        let problem = Problem::new("the data has changed since the run was trained");
+        TrainError::Bad(problem.file(run.path()).help("evaluate the new data with `--data PATH`").into())
+    };
+    if task_of(&model)?.is_some_and(TaskName::is_language) {
+        let predictor = TextPredictor::load(&model, device)?;
+        let source = TextSource::from_sources(&predictor.recipe, &sources(&manifest)?)?;
+        if language::finish::fingerprints(&source)? != manifest.data {
+            return Err(changed());
+        }
+        return text(
+            &predictor,
+            &model,
+            &source,
+            Part::ALL[split as usize],
+            split.name(),
+            split.name().into(),
+        );
+    }
+    let predictor = Predictor::load(&model, device)?;
     let source = Source::from_files(&predictor.recipe, &sources(&manifest)?)?;
     if fingerprints(&source)? != manifest.data {
-        let problem = Problem::new("the data has changed since the run was trained");
-        return Err(TrainError::Bad(
-            problem.file(run.path()).help("evaluate the new data with `--data PATH`").into(),
-        ));
+        return Err(changed());
     }
     let splits = source.splits(&predictor.recipe)?;
     // A fold's folder is called fold-K.
@@ -76,6 +101,36 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
     };
     let summary = source.ledger.summary();
     evaluate(&predictor, &model, &source.table, rows, summary, split.name(), split.name().to_owned())
+}
+
+/// The task of a package, where this version knows it.
+///
+/// # Errors
+/// A damaged package.
+pub fn task_of(model: &Path) -> Result<Option<TaskName>, TrainError> {
+    let task = jishi_runs::package::task(model)?;
+    Ok(serde_json::from_value(task.into()).ok())
+}
+
+fn text(
+    predictor: &TextPredictor,
+    model: &Path,
+    source: &TextSource,
+    part: Part,
+    split: &str,
+    data: String,
+) -> Result<EvaluationReport, TrainError> {
+    let (evaluation, rows) = predictor.evaluate(source, part)?;
+    let mut metrics = evaluation.metrics;
+    metrics.insert("loss".into(), evaluation.loss);
+    Ok(EvaluationReport {
+        model: model.to_owned(),
+        data,
+        rows,
+        ledger: source.corpus.ledger.summary(),
+        metrics: BTreeMap::from([(split.to_owned(), metrics)]),
+        intervals: BTreeMap::new(),
+    })
 }
 
 fn sources(manifest: &RunManifest) -> Result<Vec<jishi_data::Source>, TrainError> {

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_data::split::Splits;
-use jishi_recipe::{Parsed, Problem, Problems, Recipe};
+use jishi_recipe::{Parsed, Problem, Problems, Recipe, TaskName};
 use jishi_runs::manifest::{DefaultUsed, Fingerprint, RunManifest, Status};
 use jishi_runs::run::{OnExisting, RunDir};
 use jishi_runs::{EventWriter, MetricLog};
 
 use crate::error::TrainError;
 use crate::job::check;
-use crate::job::finish;
 use crate::job::prepare::Source;
 use crate::job::report::{TrainReport, over_folds};
 use crate::job::subject::{Finished, Subject};
+use crate::job::{finish, language};
 use crate::output::{Observer, Outputs};
 use crate::trainer::{Ended, Trainer};
 
@@ -43,6 +43,9 @@ pub struct TrainJob<'a> {
 pub fn train(job: &TrainJob<'_>, observer: &mut dyn Observer) -> Result<TrainReport, TrainError> {
     let started = Instant::now();
     let recipe = &job.parsed.recipe;
+    if recipe.task.is_language() {
+        return train_text(job, started, observer);
+    }
     let source = Source::read(recipe, job.base)?;
     let data = fingerprints(&source)?;
     let mut splits = source.splits(recipe)?;
@@ -54,6 +57,26 @@ pub fn train(job: &TrainJob<'_>, observer: &mut dyn Observer) -> Result<TrainRep
         return train_one(job, &prepared, &data, (job.root, &recipe.name), started, observer);
     }
     cross_validate(job, &source, splits, &data, started, observer)
+}
+
+fn train_text(
+    job: &TrainJob<'_>,
+    started: Instant,
+    observer: &mut dyn Observer,
+) -> Result<TrainReport, TrainError> {
+    let recipe = &job.parsed.recipe;
+    let place = (job.root, recipe.name.as_str());
+    match recipe.task {
+        TaskName::CausalLm => {
+            let prepared = language::causal::prepare(recipe, job.base, job.device)?;
+            train_one(job, &prepared, prepared.files(), place, started, observer)
+        }
+        other => Err(TrainError::Bad(
+            Problem::new(format!("{} can't be trained yet", other.name()))
+                .help("tasks on text: causal-lm")
+                .into(),
+        )),
+    }
 }
 
 fn cross_validate(

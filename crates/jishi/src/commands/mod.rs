@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod data;
 pub mod evaluate;
+pub mod generate;
 pub mod plot;
 pub mod predict;
 pub mod recipe;

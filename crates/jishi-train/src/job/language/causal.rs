@@ -34,7 +34,8 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
     let context = context(&config);
     let length = source.text.max_length.unwrap_or(context);
     if length > context {
-        let problem = Problem::new(format!("`text.max_length` is {length}, and the model's context {context}"));
+        let problem =
+            Problem::new(format!("`text.max_length` is {length}, and the model's context {context}"));
         return Err(TrainError::Bad(problem.help("make it smaller, or leave it out").into()));
     }
     let mut splits = [None, None, None];
@@ -46,7 +47,7 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
     let golden = golden(&source)?;
     let pipeline = TextPipeline { config: config.to_hf(), length, labels: None };
     let task = CausalTask::new(recipe, &tokenizer, splits, writer, device);
-    Ok(Prepared::new(task, tokenizer, pipeline, source, tokens, golden, Box::new(start)))
+    Prepared::new(task, tokenizer, pipeline, source, tokens, golden, Box::new(start))
 }
 
 /// Windows of a part; none where it has no documents.
@@ -74,7 +75,8 @@ pub fn windows(
         Windows::single(tokens, length, pad, source.text.overlong).map_err(Problems::from)?
     };
     if windows.is_empty() {
-        let problem = Problem::new(format!("the {} split has no two tokens that follow each other", part.name()));
+        let problem =
+            Problem::new(format!("the {} split has no two tokens that follow each other", part.name()));
         return Err(TrainError::Bad(problem.help("use more text").into()));
     }
     Ok(Some(windows))
@@ -83,7 +85,8 @@ pub fn windows(
 /// The tokens around a document: one that ends it, and one that begins it where the tokenizer puts it there itself.
 fn ends(tokenizer: &Tokenizer) -> (Option<u32>, Option<u32>) {
     let special = tokenizer.special;
-    let begins = tokenizer.encode_single("a").is_ok_and(|e| e.ids.first().copied() == special.bos && e.ids.len() > 1);
+    let begins =
+        tokenizer.encode_single("a").is_ok_and(|e| e.ids.first().copied() == special.bos && e.ids.len() > 1);
     (special.bos.filter(|_| begins), special.eos)
 }
 

@@ -77,15 +77,22 @@ impl<T: LanguageTask> Prepared<T> {
         &self.files
     }
 
-    fn package(&self, recipe: &Recipe, manifest: &RunManifest, model: &T::Model) -> Result<Package, TrainError> {
+    fn package(
+        &self,
+        recipe: &Recipe,
+        manifest: &RunManifest,
+        model: &T::Model,
+    ) -> Result<Package, TrainError> {
         let pipeline = TextPipeline { config: self.task.config(model), ..self.pipeline.clone() };
         let preprocessing = serde_json::to_value(&pipeline).expect("a pipeline has string keys alone");
-        let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), manifest.recipe.clone(), preprocessing);
+        let mut packed =
+            PackageManifest::new(env!("CARGO_PKG_VERSION"), manifest.recipe.clone(), preprocessing);
         let column = |name: &str| ColumnSchema { name: name.into(), kind: "text".into(), description: None };
         packed.inputs = vec![column(recipe.text.as_ref().map_or("text", |t| t.column.as_str()))];
         packed.outputs = vec![column(if recipe.task.writes_text() { "text" } else { "prediction" })];
         packed.metrics = manifest.metrics.clone();
-        packed.golden = Golden { inputs: self.golden.clone(), outputs: self.task.golden(model, &self.golden)? };
+        packed.golden =
+            Golden { inputs: self.golden.clone(), outputs: self.task.golden(model, &self.golden)? };
         let tensors = export_weights(model)
             .into_iter()
             .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
@@ -99,8 +106,11 @@ impl<T: LanguageTask> Prepared<T> {
 
     fn about(&self, recipe: &Recipe, name: &str, samples: &[Sample]) -> About {
         let statistics = &self.statistics;
-        let scripts: Vec<String> =
-            statistics.scripts.iter().map(|(script, share)| format!("{script} {:.1} %", 100.0 * share)).collect();
+        let scripts: Vec<String> = statistics
+            .scripts
+            .iter()
+            .map(|(script, share)| format!("{script} {:.1} %", 100.0 * share))
+            .collect();
         let data = format!(
             "{} documents of {} characters, {} tokens with a vocabulary of {}; letters: {}.",
             statistics.documents,
@@ -184,8 +194,9 @@ fn replay(dir: &Path, golden: &Golden, device: &Device) -> Result<(), TrainError
     for (row, (found, expected)) in found.iter().zip(&golden.outputs).enumerate() {
         let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
         if found.len() != expected.len() || found.iter().zip(expected).any(differs) {
-            let message =
-                format!("the model package gives {found:?} for golden text {row}, the trained model {expected:?}");
+            let message = format!(
+                "the model package gives {found:?} for golden text {row}, the trained model {expected:?}"
+            );
             let problem = Problem::new(message).file(dir).help("this is an error in Jishi: please report it");
             return Err(TrainError::Bad(problem.into()));
         }

@@ -1,7 +1,9 @@
 //! Jobs on text: from documents to a task, from a trained model to a package, and the package at work.
 
 pub mod causal;
+pub mod checkpoint;
 pub mod finish;
+pub mod generate;
 pub mod predictor;
 pub mod source;
 

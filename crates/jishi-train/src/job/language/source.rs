@@ -1,6 +1,6 @@
 //! From a recipe to documents, a tokenizer and tokens on disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jishi_data::text::cache::{Around, CacheKey, Piece, Tokens};
@@ -59,7 +59,12 @@ impl TextSource {
     ///
     /// # Errors
     /// A file that is no tokenizer; a vocabulary that is too small.
-    pub fn tokenizer(&self, recipe: &Recipe, special: SpecialSet, base: &Path) -> Result<Tokenizer, TrainError> {
+    pub fn tokenizer(
+        &self,
+        recipe: &Recipe,
+        special: SpecialSet,
+        base: &Path,
+    ) -> Result<Tokenizer, TrainError> {
         let config = recipe.tokenizer.clone().unwrap_or_default();
         if let Some(from) = &config.from {
             return Ok(Tokenizer::load(&base.join(from)).map_err(jishi_recipe::Problems::from)?);
@@ -83,15 +88,22 @@ impl TextSource {
             return Ok(None);
         }
         let options = self.corpus.options();
-        let settings = format!("{:?} {:?} {:?} {part:?} {around:?}", options.text, options.target, options.split);
+        let settings =
+            format!("{:?} {:?} {:?} {part:?} {around:?}", options.text, options.target, options.split);
         let parts: [&[u8]; 2] = [&tokenizer.to_json(), settings.as_bytes()];
         let key = CacheKey::of(self.corpus.sources(), &parts)?;
-        let folder = cache_folder().join("tokens");
+        let folder = jishi_hub::data::root()?.join(".tokens");
         std::fs::create_dir_all(&folder).map_err(|e| jishi_data::DataError::io(&folder, e))?;
         let name: String = key.0[..16].iter().map(|b| format!("{b:02x}")).collect();
         let documents = self.corpus.documents(part)?;
-        let tokens =
-            Tokens::open_or_build(&folder.join(name), &key, tokenizer.vocabulary(), around, documents, encode)?;
+        let tokens = Tokens::open_or_build(
+            &folder.join(name),
+            &key,
+            tokenizer.vocabulary(),
+            around,
+            documents,
+            encode,
+        )?;
         Ok(Some(Arc::new(tokens)))
     }
 }
@@ -101,16 +113,15 @@ impl TextSource {
 /// # Errors
 /// Names without a file.
 pub fn resolve(names: &[String], base: &Path) -> Result<Vec<Source>, TrainError> {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Ok(resolve_text(&names, base)?)
-}
-
-/// Where what can be made again is kept: `$JISHI_CACHE`, or `jishi` in the user's cache folder.
-#[must_use]
-pub fn cache_folder() -> PathBuf {
-    let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    of("JISHI_CACHE")
-        .or_else(|| of("XDG_CACHE_HOME").map(|p| p.join("jishi")))
-        .or_else(|| of("HOME").map(|p| p.join(".cache/jishi")))
-        .unwrap_or_else(|| std::env::temp_dir().join("jishi"))
+    let mut sources = Vec::new();
+    for name in names {
+        match name.strip_prefix("package:") {
+            Some(package) => {
+                let folder = jishi_hub::data::resolve(package, &jishi_hub::data::root()?)?;
+                sources.extend(jishi_hub::data::files(&folder)?.into_iter().map(Source::File));
+            }
+            None => sources.extend(resolve_text(&[name], base)?),
+        }
+    }
+    Ok(sources)
 }

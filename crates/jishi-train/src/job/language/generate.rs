@@ -1,0 +1,243 @@
+//! `jishi generate`: any model that predicts the next token, at work.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use jishi_data::text::chat::ChatTemplate;
+use jishi_data::text::documents::Message;
+use jishi_data::text::tokenizer::Tokenizer;
+use jishi_hub::{Checkpoint, Resolved};
+use jishi_kernels::cpu::matvec::Format;
+use jishi_models::generate::constraint::{Constraint, Grammar, Vocabulary};
+use jishi_models::generate::{
+    BeamOptions, DecoderText, DecoderTexts, Finish, GenerateOptions, Generated, Generation, TokenTable,
+    beam_search, generate,
+};
+use jishi_models::language::CausalConfig;
+use jishi_models::{Decoder, DecoderConfig, ModelError, NamedTensor};
+use jishi_recipe::{Generate, Problem, Recipe, TaskName};
+use jishi_runs::Package;
+use jishi_tasks::language::writer::{prompt_tokens, token_table};
+
+use super::checkpoint::Stored;
+use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline};
+use crate::error::TrainError;
+
+/// A decoder with its tokenizer.
+pub struct TextGenerator {
+    decoder: Decoder,
+    tokenizer: Arc<Tokenizer>,
+    table: Arc<TokenTable>,
+    /// Made when a constraint first needs it.
+    vocabulary: OnceLock<Arc<Vocabulary>>,
+    /// What the recipe, or the model's makers, say about choosing tokens.
+    pub defaults: Generate,
+    template: Option<ChatTemplate>,
+}
+
+/// What a text is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// How tokens are chosen, and how many.
+    pub options: Generate,
+    /// Of the random numbers.
+    pub seed: u64,
+    /// Strings that end the text.
+    pub stop: Vec<String>,
+    /// What the text has to match.
+    pub constraint: Option<Arc<Grammar>>,
+    /// Gives log-probabilities of each token and of so many most likely ones.
+    pub log_probabilities: Option<usize>,
+}
+
+impl TextGenerator {
+    /// Loads what `source` means: a run or a package (a run's name under `root`, or a folder), a Hugging Face folder, a
+    /// GGUF file, `package:NAME` or `hf:ORG/NAME`. `format` is that of the weights in memory; weights of a GGUF file in
+    /// blocks stay as they are.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the model; a model that does not write text.
+    pub fn load(
+        source: &str,
+        root: &Path,
+        format: Format,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self, TrainError> {
+        let elsewhere =
+            source.starts_with("hf:") || source.starts_with("package:") || Path::new(source).exists();
+        if elsewhere {
+            return match jishi_hub::resolve(source, Path::new(""), progress)? {
+                Resolved::Checkpoint(checkpoint) => Self::from_checkpoint(&checkpoint, format),
+                Resolved::Jishi(path) => {
+                    Self::from_package(&jishi_runs::package::find(root, &path.to_string_lossy())?, format)
+                }
+            };
+        }
+        Self::from_package(&jishi_runs::package::find(root, source)?, format)
+    }
+
+    /// Loads a package.
+    ///
+    /// # Errors
+    /// A damaged package; one of a model that does not write text.
+    pub fn from_package(dir: &Path, format: Format) -> Result<Self, TrainError> {
+        let package = Package::load(dir)?;
+        let bad = |message: String| TrainError::from(Problem::new(message).file(dir.join("model.json")));
+        let recipe: Recipe = serde_json::from_value(package.manifest.recipe)
+            .map_err(|e| bad(format!("the package is damaged in its recipe: {e}")))?;
+        if recipe.task != TaskName::CausalLm {
+            let problem = Problem::new(format!(
+                "this model was trained for {}, and writes no text",
+                recipe.task.name()
+            ));
+            return Err(problem.file(dir).help("use `jishi predict`").into());
+        }
+        let pipeline: TextPipeline = serde_json::from_value(package.manifest.preprocessing)
+            .map_err(|e| bad(format!("the package is damaged in its preprocessing: {e}")))?;
+        let file = |name: &str| package.files.get(name).map(Vec::as_slice);
+        let json = file(TOKENIZER).ok_or_else(|| bad(format!("the package has no {TOKENIZER}")))?;
+        let tokenizer = Tokenizer::from_bytes(json, file(TOKENIZER_CONFIG))?;
+        let tensors: Vec<NamedTensor> = package
+            .weights
+            .tensors
+            .into_iter()
+            .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
+            .collect();
+        let config = DecoderConfig::from(&CausalConfig::from_hf(&pipeline.config)?);
+        let decoder = Decoder::new(config, format, &tensors)?;
+        Self::new(decoder, tokenizer, recipe.generate.unwrap_or_default())
+    }
+
+    /// Takes a model that others made.
+    ///
+    /// # Errors
+    /// A model of another kind; tensors that are missing or misshapen; no tokenizer.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, format: Format) -> Result<Self, TrainError> {
+        let config = DecoderConfig::from(&CausalConfig::from_hf(&checkpoint.about.config)?);
+        let tokenizer = super::checkpoint::tokenizer(checkpoint)?;
+        if tokenizer.vocabulary() > config.vocabulary {
+            let problem = Problem::new(format!(
+                "the tokenizer has {} tokens, and the model knows {}",
+                tokenizer.vocabulary(),
+                config.vocabulary
+            ));
+            return Err(problem.help("the files of two models were mixed").into());
+        }
+        let decoder = Decoder::load(config, format, &Stored::new(checkpoint))?;
+        let mut defaults = Generate { temperature: 0.0, max_tokens: 256, ..Generate::default() };
+        if let Some(generation) = &checkpoint.about.generation_config {
+            let number = |key: &str| generation[key].as_f64();
+            if generation["do_sample"].as_bool() == Some(true) {
+                defaults.temperature = number("temperature").unwrap_or(1.0);
+                defaults.top_p = number("top_p").unwrap_or(1.0);
+                defaults.top_k = generation["top_k"].as_u64().map_or(50, |k| k as usize);
+            }
+            defaults.repetition_penalty = number("repetition_penalty").unwrap_or(1.0);
+        }
+        Self::new(decoder, tokenizer, defaults)
+    }
+
+    fn new(decoder: Decoder, tokenizer: Tokenizer, defaults: Generate) -> Result<Self, TrainError> {
+        let template = match tokenizer.chat_template {
+            Some(_) => Some(ChatTemplate::of(&tokenizer)?),
+            None => None,
+        };
+        let table = token_table(&tokenizer);
+        let vocabulary = OnceLock::new();
+        Ok(Self { decoder, tokenizer: Arc::new(tokenizer), table, vocabulary, defaults, template })
+    }
+
+    /// Positions that a prompt and its answer have together.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.decoder.config().context
+    }
+
+    /// Bytes of the weights in memory.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.decoder.weight_bytes()
+    }
+
+    /// The text that asks for the next answer of a conversation.
+    ///
+    /// # Errors
+    /// A model that has no template of conversations, or one that refuses these messages.
+    pub fn conversation(&self, messages: &[Message]) -> Result<String, TrainError> {
+        let Some(template) = &self.template else {
+            let problem = Problem::new("this model has no template of conversations");
+            return Err(problem
+                .help("leave out `--chat` and `--system`, and give the text to continue")
+                .into());
+        };
+        Ok(template.render(messages, true)?)
+    }
+
+    /// Continues a text. `listen` hears what is written as it is written, and says whether to go on.
+    ///
+    /// # Errors
+    /// A prompt longer than the context; options that contradict each other; a constraint that can't be met.
+    pub fn generate(
+        &self,
+        prompt: &str,
+        request: &Request,
+        listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generated, TrainError> {
+        let tokens = prompt_tokens(&self.tokenizer, prompt)?;
+        if tokens.len() >= self.context() {
+            let problem = Problem::new(format!(
+                "the prompt has {} tokens, and the model's context is {}",
+                tokens.len(),
+                self.context()
+            ));
+            return Err(problem.help("shorten the prompt").into());
+        }
+        let mut options = GenerateOptions::from(&request.options);
+        options.sampling.seed = request.seed;
+        options.stop_tokens = self.tokenizer.ends();
+        options.stop.clone_from(&request.stop);
+        options.log_probabilities = request.log_probabilities;
+        if request.options.beams > 1 {
+            return self.beams(&tokens, request, &options, listen);
+        }
+        let constraint = request.constraint.as_ref().map(|grammar| {
+            let vocabulary =
+                self.vocabulary.get_or_init(|| Arc::new(Vocabulary::new(Arc::clone(&self.table))));
+            Constraint::new(Arc::clone(grammar), Arc::clone(vocabulary))
+        });
+        let generation = Generation::new(options, &tokens, Some(Arc::clone(&self.table)), constraint)?;
+        let mut sequence = self.decoder.sequence();
+        let mut text = DecoderText { decoder: &self.decoder, sequence: &mut sequence };
+        Ok(generate(&mut text, &tokens, generation, &mut |piece| listen(&piece.text))?)
+    }
+
+    fn beams(
+        &self,
+        tokens: &[u32],
+        request: &Request,
+        options: &GenerateOptions,
+        listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generated, TrainError> {
+        if request.constraint.is_some() || !request.stop.is_empty() || request.options.temperature > 0.0 {
+            let problem = Problem::new("a beam search looks for the most likely text")
+                .help("leave out stop strings and constraints, and set the temperature to 0; or leave out `--beams`");
+            return Err(ModelError::Bad(problem.into()).into());
+        }
+        let beam = BeamOptions {
+            beams: request.options.beams,
+            max_tokens: options.max_tokens.min(self.context() - tokens.len()),
+            stop_tokens: options.stop_tokens.clone(),
+            ..BeamOptions::default()
+        };
+        let mut texts = DecoderTexts::new(&self.decoder, self.decoder.sequence());
+        let found = beam_search(&mut texts, tokens, &beam)?;
+        let tokens = found.into_iter().next().map(|b| b.tokens).unwrap_or_default();
+        let ended = tokens.len() < beam.max_tokens;
+        let text = self.tokenizer.decode(&tokens);
+        // All of it is known at once; there is nobody to stop.
+        let _ = listen(&text);
+        let finish = if ended { Finish::Stop } else { Finish::Length };
+        Ok(Generated { tokens, text, finish, log_probabilities: Vec::new() })
+    }
+}

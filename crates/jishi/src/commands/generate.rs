@@ -1,0 +1,203 @@
+//! `jishi generate`.
+
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jishi_data::text::documents::Message;
+use jishi_kernels::cpu::matvec::Format;
+use jishi_models::generate::constraint::Grammar;
+use jishi_models::generate::{Generated, LogProbability};
+use jishi_recipe::Problem;
+use jishi_train::job::language::generate::{Request, TextGenerator};
+use serde_json::{Value, json};
+
+use crate::cli::{BenchPrecision, GenerateArgs};
+use crate::error::CliError;
+
+/// Runs the command.
+pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
+    let format = match args.weights {
+        None | Some(BenchPrecision::F32) => Format::F32,
+        Some(BenchPrecision::Bf16) => Format::Bf16,
+        Some(BenchPrecision::Int8) => Format::Int8,
+    };
+    // What is wrong with the request is said before a large model is read.
+    let constraint = constraint(args)?;
+    let prompts = prompts(args)?;
+    let started = Instant::now();
+    let model = TextGenerator::load(&args.model, &args.root, format, &mut |line| eprintln!("{line}"))?;
+    let loaded = started.elapsed().as_secs_f64();
+    let request = request(args, &model, constraint);
+    let mut answers = Vec::new();
+    let alone = args.input.is_none();
+    for prompt in &prompts {
+        let text = conversation(args, &model, prompt)?;
+        let shows = alone && !json;
+        if shows && !args.chat {
+            show(prompt)?;
+        }
+        let started = Instant::now();
+        let mut first = None;
+        let generated = model.generate(&text, &request, &mut |piece| {
+            first.get_or_insert_with(|| started.elapsed().as_secs_f64());
+            match shows.then(|| show(piece)) {
+                Some(Err(_)) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })?;
+        if shows {
+            show("\n")?;
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let first = first.unwrap_or(seconds);
+        let rate = (generated.tokens.len().max(1) - 1) as f64 / (seconds - first).max(1e-9);
+        if shows {
+            let (tokens, why) = (generated.tokens.len(), generated.finish.name());
+            eprintln!("\n{tokens} tokens ({why}), first after {first:.2} s, then {rate:.0} tokens/s");
+        }
+        let mut answer = answer(prompt, &generated);
+        if alone {
+            answer["seconds_to_first_token"] = json!(first);
+            answer["tokens_per_second"] = json!(rate);
+            answer["seconds_to_load"] = json!(loaded);
+        }
+        answers.push(answer);
+    }
+    write(args, json, &answers)
+}
+
+fn write(args: &GenerateArgs, json: bool, answers: &[Value]) -> Result<(), CliError> {
+    if args.input.is_none() {
+        if json && let [answer] = answers {
+            println!("{answer}");
+        }
+        return Ok(());
+    }
+    let lines: String = answers.iter().map(|a| format!("{a}\n")).collect();
+    match &args.output {
+        Some(path) => {
+            jishi_runs::atomic::write_real(path, lines.as_bytes())?;
+            eprintln!("wrote {} answers to {}", answers.len(), path.display());
+            if json {
+                println!("{}", json!({ "answers": answers.len(), "output": path }));
+            }
+            Ok(())
+        }
+        None if json => {
+            println!("{}", json!({ "answers": answers }));
+            Ok(())
+        }
+        None => super::to_stdout(lines.as_bytes()),
+    }
+}
+
+fn answer(prompt: &str, generated: &Generated) -> Value {
+    let mut answer = json!({
+        "prompt": prompt,
+        "text": generated.text,
+        "tokens": generated.tokens.len(),
+        "finish": generated.finish.name(),
+    });
+    if !generated.log_probabilities.is_empty() {
+        let one = |p: &LogProbability| {
+            let top: Vec<Value> =
+                p.top.iter().map(|(t, v)| json!({ "token": t, "log_probability": v })).collect();
+            json!({ "token": p.token, "log_probability": p.value, "top": top })
+        };
+        answer["log_probabilities"] = generated.log_probabilities.iter().map(one).collect();
+    }
+    answer
+}
+
+/// Writes to stdout at once. A reader that has gone ends the text.
+fn show(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::Failed(e.to_string())),
+        _ => Ok(()),
+    }
+}
+
+fn request(args: &GenerateArgs, model: &TextGenerator, constraint: Option<Arc<Grammar>>) -> Request {
+    let mut options = model.defaults.clone();
+    options.max_tokens = args.max_tokens.unwrap_or(options.max_tokens);
+    options.beams = args.beams.unwrap_or(options.beams);
+    if options.beams > 1 && args.temperature.is_none() {
+        options.temperature = 0.0;
+    }
+    options.temperature = args.temperature.unwrap_or(options.temperature);
+    options.top_k = args.top_k.unwrap_or(options.top_k);
+    options.top_p = args.top_p.unwrap_or(options.top_p);
+    options.min_p = args.min_p.unwrap_or(options.min_p);
+    options.repetition_penalty = args.repetition_penalty.unwrap_or(options.repetition_penalty);
+    Request {
+        options,
+        seed: args.seed,
+        stop: args.stop.clone(),
+        constraint,
+        log_probabilities: args.log_probabilities,
+    }
+}
+
+fn constraint(args: &GenerateArgs) -> Result<Option<Arc<Grammar>>, CliError> {
+    if let Some(pattern) = &args.regex {
+        return Ok(Some(Arc::new(Grammar::regex(pattern).map_err(CliError::bad)?)));
+    }
+    let Some(given) = &args.json_schema else { return Ok(None) };
+    let inline = given.trim_start().starts_with('{');
+    let text = if inline { given.clone() } else { read(Path::new(given))? };
+    let schema: Value = serde_json::from_str(&text).map_err(|e| {
+        let problem = Problem::new(format!("expected a JSON schema: {e}"));
+        CliError::bad(if inline { problem } else { problem.file(given) })
+    })?;
+    Ok(Some(Arc::new(Grammar::json_schema(&schema).map_err(CliError::bad)?)))
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path)
+        .map_err(|e| CliError::bad(Problem::new(format!("can't read this file: {e}")).file(path)))
+}
+
+fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CliError> {
+    if let Some(prompt) = &args.prompt {
+        if prompt != "-" {
+            return Ok(vec![prompt.clone()]);
+        }
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|e| CliError::bad(Problem::new(format!("expected a prompt in UTF-8 on stdin: {e}"))))?;
+        return Ok(vec![text]);
+    }
+    let Some(path) = &args.input else { return Ok(Vec::new()) };
+    let text = read(path)?;
+    let jsonl = path.extension().is_some_and(|e| e == "jsonl");
+    let mut prompts = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let prompt = if jsonl {
+            let row: Value = serde_json::from_str(line).unwrap_or_default();
+            row["prompt"].as_str().map(str::to_owned).ok_or_else(|| {
+                let problem = Problem::new("expected a JSON object with `prompt`").file(path).line(number);
+                CliError::bad(problem.help("for example: {\"prompt\": \"Once upon a time\"}"))
+            })?
+        } else {
+            line.to_owned()
+        };
+        prompts.push(prompt);
+    }
+    Ok(prompts)
+}
+
+/// The text that the model continues.
+fn conversation(args: &GenerateArgs, model: &TextGenerator, prompt: &str) -> Result<String, CliError> {
+    if !args.chat {
+        return Ok(prompt.to_owned());
+    }
+    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let mut messages: Vec<Message> = args.system.iter().map(|s| message("system", s)).collect();
+    messages.push(message("user", prompt));
+    Ok(model.conversation(&messages)?)
+}
