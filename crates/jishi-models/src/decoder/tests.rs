@@ -233,15 +233,7 @@ fn greedy_tokens_are_the_peers() {
 #[test]
 fn a_trained_model_decodes_with_its_own_weights() {
     for tied in [false, true] {
-        let config = Gpt2Config {
-            layers: 2,
-            width: 24,
-            heads: 3,
-            context: 20,
-            vocabulary: 37,
-            tied,
-            activation: Activation::Gelu,
-        };
+        let config = Gpt2Config { tied, activation: Activation::Gelu, ..Gpt2Config::new(2, 24, 3, 20, 37) };
         let model = Gpt2::init(&config, 0, &Device::flex());
         let mut weights = export_weights(&model);
         for (i, v) in weights.iter_mut().flat_map(|t| &mut t.data).enumerate() {
@@ -251,7 +243,7 @@ fn a_trained_model_decodes_with_its_own_weights() {
         let tokens = TOKENS.map(i64::from).to_vec();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, [1, TOKENS.len()]), &Device::flex());
         let expected: Vec<f64> = model
-            .forward(tokens, Precision::F32)
+            .forward(tokens, None, &mut crate::Context::evaluation())
             .into_data()
             .convert::<f64>()
             .try_to_vec::<f64>()
