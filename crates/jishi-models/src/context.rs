@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use jishi_kernels::Precision;
+use jishi_kernels::cpu::attention::Dropout;
 
 use crate::rng::{Rng, stream};
 
@@ -79,6 +80,24 @@ impl Context {
         let mask = self.mask(shape[0], shape[1..].iter().product(), rate, members);
         let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device().inner());
         x * mask
+    }
+
+    /// Whether values are dropped at this rate.
+    #[must_use]
+    pub fn drops(&self, rate: f64) -> bool {
+        self.training && rate > 0.0
+    }
+
+    /// Dropout of the shares of an attention with `rows` rows, over heads and queries, a sequence.
+    pub fn attention_dropout(&mut self, rate: f64, rows: usize) -> Option<Dropout> {
+        if !self.drops(rate) {
+            return None;
+        }
+        let stream = stream("attention dropout", self.step) ^ stream("call", self.calls);
+        self.calls += 1;
+        let mut rng = Rng::new(self.seed, stream);
+        let seed = u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32());
+        Some(Dropout { rate: rate as f32, seed, first: (self.first_row * rows) as u32 })
     }
 
     fn mask(&mut self, rows: usize, width: usize, rate: f64, members: usize) -> Vec<f32> {

@@ -4,26 +4,39 @@
 //! numbers come from the counter-based generator in [`rng`] alone, so that initial weights depend on the
 //! seed and a parameter's name, and dropout on the seed, the step and the row.
 
+pub mod bert;
+mod config;
 pub mod context;
 pub mod decoder;
+pub mod encoder_decoder;
 pub mod error;
 pub mod ft_transformer;
 pub mod generate;
 pub mod gpt2;
 pub mod init;
+pub mod language;
 pub mod layers;
 pub mod linear;
+pub mod llama;
+pub mod lora;
 pub mod mlp;
+pub mod reference;
 pub mod registry;
 pub mod resnet;
 pub mod rng;
 pub mod table;
 pub mod weights;
 
+pub use bert::{Bert, BertConfig, BertHead, BertInput};
 pub use context::Context;
 pub use decoder::{Decoder, DecoderConfig, Sequence};
+pub use encoder_decoder::{DecodeState, EncoderDecoder, EncoderDecoderConfig, Pairs};
 pub use error::ModelError;
 pub use gpt2::{Gpt2, Gpt2Config};
+pub use language::{CausalConfig, CausalModel, EncoderConfig, EncoderModel, Seq2SeqModel};
+pub use llama::{Llama, LlamaConfig, RopeScaling};
+pub use lora::{Adapted, add_lora, freeze, freeze_where, merge_lora};
+pub use reference::{Loaded, Reference};
 pub use registry::{FAMILIES, Family};
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use rng::Rng;

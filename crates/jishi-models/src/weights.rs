@@ -33,6 +33,14 @@ pub fn export_weights<M: Module>(model: &M) -> Vec<NamedTensor> {
     exporter.tensors
 }
 
+/// Names of all tensors of a model, in the order in which the model visits them.
+#[must_use]
+pub fn names<M: Module>(model: &M) -> Vec<String> {
+    let mut shapes = Shapes::default();
+    model.visit(&mut shapes);
+    shapes.shapes.into_iter().map(|(name, _)| name).collect()
+}
+
 /// Puts tensors into a model of the same structure.
 ///
 /// # Errors
@@ -75,22 +83,22 @@ pub fn import_weights<M: Module>(model: M, tensors: &[NamedTensor]) -> Result<M,
 
 /// The path of the visited module. Variants of enums are no part of it.
 #[derive(Debug, Default)]
-struct Path(Vec<String>);
+pub(crate) struct Path(Vec<String>);
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
         if !container.starts_with("Enum:") {
             self.0.push(name.to_owned());
         }
     }
 
-    fn exit(&mut self, container: &str) {
+    pub(crate) fn exit(&mut self, container: &str) {
         if !container.starts_with("Enum:") {
             self.0.pop();
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.0.join(".")
     }
 }

@@ -5,6 +5,8 @@ use jishi_kernels::cpu::rotary::{Layout, Llama3, Rotary};
 use jishi_recipe::Problem;
 
 use crate::gpt2::Gpt2Config;
+use crate::language::CausalConfig;
+use crate::llama::{LlamaConfig, RopeScaling};
 
 /// Sizes of a decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,12 +87,45 @@ impl From<&Gpt2Config> for DecoderConfig {
             heads: config.heads,
             kv_heads: config.heads,
             head_dim: config.width / config.heads.max(1),
-            hidden: 4 * config.width,
+            hidden: config.hidden,
             context: config.context,
             vocabulary: config.vocabulary,
             activation: config.activation,
-            epsilon: 1e-5,
+            epsilon: config.epsilon as f32,
             family: DecoderFamily::Gpt2,
+        }
+    }
+}
+
+impl From<&LlamaConfig> for DecoderConfig {
+    fn from(config: &LlamaConfig) -> Self {
+        let scaling = match config.rope_scaling {
+            RopeScaling::None => RotaryScaling::None,
+            RopeScaling::Linear(factor) => RotaryScaling::Linear { factor },
+            RopeScaling::Llama3(llama3) => RotaryScaling::Llama3(llama3),
+        };
+        let rotary = RotaryPositions { theta: config.rope_theta, layout: Layout::Half, scaling };
+        Self {
+            layers: config.layers,
+            width: config.width,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            hidden: config.hidden,
+            context: config.context,
+            vocabulary: config.vocabulary,
+            activation: config.activation,
+            epsilon: config.epsilon as f32,
+            family: DecoderFamily::Llama(rotary),
+        }
+    }
+}
+
+impl From<&CausalConfig> for DecoderConfig {
+    fn from(config: &CausalConfig) -> Self {
+        match config {
+            CausalConfig::Gpt2(config) => config.into(),
+            CausalConfig::Llama(config) => config.into(),
         }
     }
 }

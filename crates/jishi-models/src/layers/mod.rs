@@ -5,3 +5,5 @@ pub mod dense;
 pub mod embedding;
 pub mod norm;
 pub mod numbers;
+pub mod projection;
+pub mod tokens;

@@ -30,7 +30,38 @@ impl LayerNorm {
     /// - input and output: `[.., width]`
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        ops::layer_norm(x, self.weight.val(), self.bias.val(), EPS)
+        self.forward_with(x, EPS)
+    }
+
+    /// The same with another number added to the variance.
+    ///
+    /// # Shapes
+    /// - input and output: `[.., width]`
+    #[must_use]
+    pub fn forward_with<const D: usize>(&self, x: Tensor<D>, epsilon: f64) -> Tensor<D> {
+        ops::layer_norm(x, self.weight.val(), self.bias.val(), epsilon)
+    }
+}
+
+/// Root mean square normalisation over the last axis (Zhang & Sennrich 2019).
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[width]`
+    pub weight: Param<Tensor<1>>,
+}
+
+impl RmsNorm {
+    /// The identity scale over `width` values.
+    #[must_use]
+    pub fn init(scope: &Scope, width: usize) -> Self {
+        Self { weight: scope.constant(1.0, [width]) }
+    }
+
+    /// # Shapes
+    /// - input and output: `[.., width]`
+    #[must_use]
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, epsilon: f64) -> Tensor<D> {
+        ops::rms_norm(x, self.weight.val(), epsilon)
     }
 }
 

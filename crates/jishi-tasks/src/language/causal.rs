@@ -111,7 +111,7 @@ impl CausalTask {
         context: &mut Context,
     ) -> Tensor<1> {
         let CausalBatch { inputs, targets, starts, .. } = batch.clone();
-        model.loss(inputs, targets, starts, self.options(smoothing), context)
+        model.loss(inputs, starts, targets, self.options(smoothing), context)
     }
 
     /// Loss and metrics over windows.
@@ -228,7 +228,7 @@ impl LanguageTask for CausalTask {
             targets.resize(n, IGNORE);
             let targets = Tensor::<1, Int>::from_data(TensorData::new(ints(&targets), [n]), &device);
             let mut context = Context::evaluation().with_precision(self.precision);
-            let loss = model.loss(inputs, targets, None, self.options(0.0), &mut context);
+            let loss = model.loss(inputs, None, targets, self.options(0.0), &mut context);
             losses.push(vec![f64::from(loss.into_scalar::<f32>()) / n as f64]);
         }
         Ok(losses)

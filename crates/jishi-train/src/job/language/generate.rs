@@ -9,10 +9,11 @@ use jishi_data::text::documents::Message;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{Checkpoint, Resolved};
 use jishi_kernels::cpu::matvec::Format;
+use jishi_models::generate::beam::DecoderTexts;
 use jishi_models::generate::constraint::{Constraint, Grammar, Vocabulary};
 use jishi_models::generate::{
-    BeamOptions, DecoderText, DecoderTexts, Finish, GenerateOptions, Generated, Generation, TokenTable,
-    beam_search, generate,
+    BeamOptions, DecoderText, Finish, GenerateOptions, Generated, Generation, TokenTable, beam_search,
+    generate,
 };
 use jishi_models::language::CausalConfig;
 use jishi_models::{Decoder, DecoderConfig, ModelError, NamedTensor};
@@ -230,8 +231,10 @@ impl TextGenerator {
             stop_tokens: options.stop_tokens.clone(),
             ..BeamOptions::default()
         };
-        let mut texts = DecoderTexts::new(&self.decoder, self.decoder.sequence());
-        let found = beam_search(&mut texts, tokens, &beam)?;
+        let mut sequence = self.decoder.sequence();
+        let first = self.decoder.prefill(&mut sequence, tokens)?.to_vec();
+        let mut texts = DecoderTexts::new(&self.decoder, sequence);
+        let found = beam_search(&mut texts, &first, &beam)?;
         let tokens = found.into_iter().next().map(|b| b.tokens).unwrap_or_default();
         let ended = tokens.len() < beam.max_tokens;
         let text = self.tokenizer.decode(&tokens);

@@ -31,7 +31,8 @@ pub fn medium() -> Size {
 }
 
 fn config(layers: usize, width: usize, heads: usize, context: usize, vocabulary: usize) -> Gpt2Config {
-    Gpt2Config { layers, width, heads, context, vocabulary, tied: false, activation: Activation::Gelu }
+    let sizes = Gpt2Config::new(layers, width, heads, context, vocabulary);
+    Gpt2Config { tied: false, activation: Activation::Gelu, ..sizes }
 }
 
 const WARM_UP: usize = 5;
@@ -157,7 +158,8 @@ impl Task for NextToken {
     }
 
     fn loss(&self, model: &Gpt2, (): &(), _: &mut Context) -> Tensor<1> {
-        model.loss(self.tokens.clone(), self.targets.clone(), Options::default(), self.precision)
+        let mut context = Context::training(0, 0, 0).with_precision(self.precision);
+        model.loss(self.tokens.clone(), None, self.targets.clone(), Options::default(), &mut context)
     }
 
     fn evaluate(&self, _: &Gpt2, _: SplitName) -> Result<Evaluation, TaskError> {

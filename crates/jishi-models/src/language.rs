@@ -1,0 +1,284 @@
+//! Models of text: those that predict the next token, those that read a text from both sides, and those that write
+//! one text from another.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use jishi_kernels::cpu::cross_entropy::Options;
+use jishi_kernels::cpu::matvec::Format;
+use jishi_recipe::{Gpt2Model, LlamaModel, Problem, Problems};
+use serde_json::Value;
+
+use crate::bert::{Bert, BertConfig};
+use crate::context::Context;
+use crate::decoder::{Decoder, DecoderConfig};
+use crate::encoder_decoder::EncoderDecoder;
+use crate::error::ModelError;
+use crate::gpt2::{self, Gpt2, Gpt2Config};
+use crate::layers::projection::Projection;
+use crate::llama::{self, Llama, LlamaConfig};
+use crate::lora::{Adapted, merge_lora};
+use crate::reference::Reference;
+use crate::weights::export_weights;
+
+/// Sizes of a model that predicts the next token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CausalConfig {
+    /// GPT-2.
+    Gpt2(Gpt2Config),
+    /// Llama.
+    Llama(LlamaConfig),
+}
+
+impl CausalConfig {
+    /// The sizes of a recipe's GPT-2.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model.
+    pub fn from_gpt2(model: &Gpt2Model, vocabulary: usize) -> Result<Self, Problems> {
+        Gpt2Config::from_recipe(model, vocabulary).map(Self::Gpt2)
+    }
+
+    /// The sizes of a recipe's Llama.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model.
+    pub fn from_llama(model: &LlamaModel, vocabulary: usize) -> Result<Self, Problems> {
+        LlamaConfig::from_recipe(model, vocabulary).map(Self::Llama)
+    }
+
+    /// The sizes of a Hugging Face `config.json`.
+    ///
+    /// # Errors
+    /// Names every key that is missing, damaged, or asks for something that is not supported.
+    pub fn from_hf(value: &Value) -> Result<Self, Problems> {
+        match value["model_type"].as_str() {
+            Some("gpt2") => Gpt2Config::from_hf(value).map(Self::Gpt2),
+            Some("llama") => LlamaConfig::from_hf(value).map(Self::Llama),
+            _ => Err(unknown(value, "gpt2 and llama")),
+        }
+    }
+
+    /// As a Hugging Face `config.json`.
+    #[must_use]
+    pub fn to_hf(&self) -> Value {
+        match self {
+            Self::Gpt2(config) => config.to_hf(),
+            Self::Llama(config) => config.to_hf(),
+        }
+    }
+}
+
+fn unknown(value: &Value, known: &str) -> Problems {
+    let message = format!("`model_type` is {}, which is not supported here", value["model_type"]);
+    Problem::new(message).help(format!("{known} are")).into()
+}
+
+/// A model that predicts the next token.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run holds one; a box would gain nothing")]
+pub enum CausalModel {
+    /// GPT-2.
+    Gpt2(Gpt2),
+    /// Llama.
+    Llama(Llama),
+}
+
+impl CausalModel {
+    /// A model with initial weights from `seed`. On an autodiff device its parameters ask for gradients.
+    #[must_use]
+    pub fn init(config: &CausalConfig, seed: u64, device: &Device) -> Self {
+        match config {
+            CausalConfig::Gpt2(config) => Self::Gpt2(Gpt2::init(config, seed, device)),
+            CausalConfig::Llama(config) => Self::Llama(Llama::init(config, seed, device)),
+        }
+    }
+
+    /// Its sizes.
+    #[must_use]
+    pub fn config(&self) -> CausalConfig {
+        match self {
+            Self::Gpt2(model) => CausalConfig::Gpt2(model.config().clone()),
+            Self::Llama(model) => CausalConfig::Llama(model.config().clone()),
+        }
+    }
+
+    /// Tokens.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        match self {
+            Self::Gpt2(model) => model.config().vocabulary,
+            Self::Llama(model) => model.config().vocabulary,
+        }
+    }
+
+    /// Positions at most.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        match self {
+            Self::Gpt2(model) => model.config().context,
+            Self::Llama(model) => model.config().context,
+        }
+    }
+
+    /// How reference checkpoints name and lay out its tensors.
+    #[must_use]
+    pub fn reference(&self) -> Reference {
+        match self {
+            Self::Gpt2(_) => gpt2::REFERENCE,
+            Self::Llama(_) => llama::REFERENCE,
+        }
+    }
+
+    /// The model as a decoder, which writes one token after another: with weights of this format, additions merged.
+    ///
+    /// # Errors
+    /// Sizes that the decoder does not know.
+    pub fn decoder(&self, format: Format) -> Result<Decoder, ModelError> {
+        let merged = merge_lora(self.clone());
+        Decoder::new(DecoderConfig::from(&self.config()), format, &export_weights(&merged))
+    }
+
+    /// The last hidden states. With `starts`, the place of the first token of each token's document, documents of a
+    /// packed sequence do not see each other. A padded sequence is one whose padding is a document of its own.
+    ///
+    /// # Shapes
+    /// - tokens, starts: `[batch, time]`
+    /// - output: `[batch, time, width]`
+    ///
+    /// # Panics
+    /// When there are more positions than the context holds, or a token is not in the vocabulary.
+    pub fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        starts: Option<Tensor<2, Int>>,
+        context: &mut Context,
+    ) -> Tensor<3> {
+        match self {
+            Self::Gpt2(model) => model.hidden(tokens, starts, context),
+            Self::Llama(model) => model.hidden(tokens, starts, context),
+        }
+    }
+
+    /// Logits of every position's next token.
+    ///
+    /// # Shapes
+    /// - tokens, starts: `[batch, time]`
+    /// - output: `[batch, time, vocabulary]`
+    ///
+    /// # Panics
+    /// As [`CausalModel::hidden`].
+    pub fn logits(
+        &self,
+        tokens: Tensor<2, Int>,
+        starts: Option<Tensor<2, Int>>,
+        context: &mut Context,
+    ) -> Tensor<3> {
+        match self {
+            Self::Gpt2(model) => model.forward(tokens, starts, context),
+            Self::Llama(model) => model.forward(tokens, starts, context),
+        }
+    }
+
+    /// Sum of the cross-entropies of next tokens, `[1]`, without holding all logits in memory.
+    ///
+    /// # Shapes
+    /// - tokens, starts: `[batch, time]`, targets: `[batch · time]`
+    ///
+    /// # Panics
+    /// As [`CausalModel::hidden`], or when a target that counts is no token.
+    pub fn loss(
+        &self,
+        tokens: Tensor<2, Int>,
+        starts: Option<Tensor<2, Int>>,
+        targets: Tensor<1, Int>,
+        options: Options,
+        context: &mut Context,
+    ) -> Tensor<1> {
+        match self {
+            Self::Gpt2(model) => model.loss(tokens, starts, targets, options, context),
+            Self::Llama(model) => model.loss(tokens, starts, targets, options, context),
+        }
+    }
+
+    /// The output layer, `[vocabulary, width]`.
+    #[must_use]
+    pub fn output(&self) -> Tensor<2> {
+        match self {
+            Self::Gpt2(model) => model.output(),
+            Self::Llama(model) => model.output(),
+        }
+    }
+}
+
+impl Adapted for CausalModel {
+    fn each_projection(&mut self, f: &mut dyn FnMut(&str, &mut Projection)) {
+        match self {
+            Self::Gpt2(model) => model.each_projection(f),
+            Self::Llama(model) => model.each_projection(f),
+        }
+    }
+}
+
+/// Sizes of a model that reads a text from both sides.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EncoderConfig {
+    /// BERT.
+    Bert(BertConfig),
+}
+
+impl EncoderConfig {
+    /// The sizes of a Hugging Face `config.json`.
+    ///
+    /// # Errors
+    /// Names every key that is missing, damaged, or asks for something that is not supported.
+    pub fn from_hf(value: &Value) -> Result<Self, Problems> {
+        match value["model_type"].as_str() {
+            Some("bert") => BertConfig::from_hf(value).map(Self::Bert),
+            _ => Err(unknown(value, "models of the type bert")),
+        }
+    }
+
+    /// As a Hugging Face `config.json`.
+    #[must_use]
+    pub fn to_hf(&self) -> Value {
+        match self {
+            Self::Bert(config) => config.to_hf(),
+        }
+    }
+}
+
+/// A model that reads a text from both sides.
+#[derive(Module, Debug)]
+pub enum EncoderModel {
+    /// BERT.
+    Bert(Bert),
+}
+
+impl EncoderModel {
+    /// A model with initial weights from `seed`. On an autodiff device its parameters ask for gradients.
+    #[must_use]
+    pub fn init(config: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        match config {
+            EncoderConfig::Bert(config) => Self::Bert(Bert::init(config, seed, device)),
+        }
+    }
+
+    /// How reference checkpoints name and lay out its tensors.
+    #[must_use]
+    pub fn reference(&self) -> Reference {
+        match self {
+            Self::Bert(_) => crate::bert::REFERENCE,
+        }
+    }
+}
+
+impl Adapted for EncoderModel {
+    fn each_projection(&mut self, f: &mut dyn FnMut(&str, &mut Projection)) {
+        match self {
+            Self::Bert(model) => model.each_projection(f),
+        }
+    }
+}
+
+/// A model that writes one text from another: there is one family.
+pub type Seq2SeqModel = EncoderDecoder;
