@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Tokenizer, read_limited};
 
-/// Score of a piece that a model does not have but its partner does: below all others.
+/// Score a character of a piece that a model does not have but its partner does: below all others, so that it stands
+/// for characters that the model does not know and for no others, as in Python.
 const FOREIGN: f64 = -1e9;
 
 /// What a piece is.
@@ -87,15 +88,12 @@ pub fn from_spm(bytes: &[u8], vocab: Option<&[u8]>) -> Result<Tokenizer, Problem
         .filter(|(_, name)| is_special(name))
         .map(|(id, name)| json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}))
         .collect();
-    let pieces: Vec<(&str, f64)> = names
-        .iter()
-        .map(|name| {
-            (
-                name.as_str(),
-                if is_special(name) { 0.0 } else { scores.get(name.as_str()).copied().unwrap_or(FOREIGN) },
-            )
-        })
-        .collect();
+    let score = |name: &String| match scores.get(name.as_str()) {
+        _ if is_special(name) => 0.0,
+        Some(&score) => score,
+        None => FOREIGN * name.chars().count() as f64 - 1.0,
+    };
+    let pieces: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), score(name))).collect();
     let mut steps = Vec::new();
     if !model.characters.is_empty() {
         steps.push(json!({"type": "Precompiled", "precompiled_charsmap": base64(&model.characters)}));
