@@ -18,7 +18,10 @@ const BYTE: usize = 6;
 
 /// Adds the tokenizer, the special tokens and the chat template, where there is a tokenizer.
 pub(super) fn add(about: &About, meta: &mut Metadata) -> Result<(), Problem> {
-    let Some(bytes) = &about.tokenizer_json else { return Ok(()) };
+    let Some(bytes) = &about.tokenizer_json else {
+        meta.set("tokenizer.ggml.model", MetaValue::Text("none".into()));
+        return Ok(());
+    };
     let json: Value = serde_json::from_slice(bytes)
         .map_err(|e| Problem::new(format!("the model's tokenizer.json is damaged: {e}")))?;
     let model = &json["model"];
