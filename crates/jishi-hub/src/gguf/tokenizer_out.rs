@@ -46,7 +46,9 @@ pub(super) fn add(about: &About, meta: &mut Metadata) -> Result<(), Problem> {
         }
         meta.set("tokenizer.ggml.model", MetaValue::Text("llama".into()));
         meta.set("tokenizer.ggml.scores", MetaValue::Array(scores(&tokens, &merges)));
-        let prefix = json["normalizer"].to_string().contains("\"Prepend\"");
+        let metaspace =
+            json["pre_tokenizer"]["prepend_scheme"].as_str().is_some_and(|scheme| scheme != "never");
+        let prefix = metaspace || json["normalizer"].to_string().contains("\"Prepend\"");
         meta.set("tokenizer.ggml.add_space_prefix", MetaValue::Bool(prefix));
     } else {
         meta.set("tokenizer.ggml.model", MetaValue::Text("gpt2".into()));

@@ -149,5 +149,6 @@ mod tests {
         let patch = "@0 1\n+A\n@2 2\n@5 0\n+x\n+\n";
         assert_eq!(patched("a\nb\nc\nd\ne\nf\n", patch), "A\nb\ne\nx\n\nf\n");
         assert!(PATCH.lines().all(|line| line.starts_with(['@', '+'])));
+        assert!(PATCH.lines().any(|line| line == "+Twice being  "), "an editor has cut spaces off");
     }
 }
