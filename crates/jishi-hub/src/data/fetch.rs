@@ -135,16 +135,17 @@ fn unpack(
                       "rows": rows, "packages": packages});
     write_json(&RealFs, &out.join(NOTE), &note)?;
     let folder = root.join(entry.name);
-    fs::rename(&out, &folder).map_err(|e| match e.kind() {
-        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+    match fs::rename(&out, &folder) {
+        Ok(()) => {}
+        // Another process was faster.
+        Err(_) if find(entry.name, root).is_some() => {}
+        Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
             let message = format!("this folder was not made by `jishi data get {}`", entry.name);
-            Problem::new(message)
-                .file(&folder)
-                .help("move it away, or set JISHI_DATA to another folder")
-                .into()
+            let help = "move it away, or set JISHI_DATA to another folder";
+            return Err(Problem::new(message).file(&folder).help(help).into());
         }
-        _ => HubError::io(&folder, e),
-    })?;
+        Err(e) => return Err(HubError::io(&folder, e)),
+    }
     Ok(folder)
 }
 

@@ -18,7 +18,10 @@ const BYTE: usize = 6;
 
 /// Adds the tokenizer, the special tokens and the chat template, where there is a tokenizer.
 pub(super) fn add(about: &About, meta: &mut Metadata) -> Result<(), Problem> {
-    let Some(bytes) = &about.tokenizer_json else { return Ok(()) };
+    let Some(bytes) = &about.tokenizer_json else {
+        meta.set("tokenizer.ggml.model", MetaValue::Text("none".into()));
+        return Ok(());
+    };
     let json: Value = serde_json::from_slice(bytes)
         .map_err(|e| Problem::new(format!("the model's tokenizer.json is damaged: {e}")))?;
     let model = &json["model"];
@@ -43,7 +46,9 @@ pub(super) fn add(about: &About, meta: &mut Metadata) -> Result<(), Problem> {
         }
         meta.set("tokenizer.ggml.model", MetaValue::Text("llama".into()));
         meta.set("tokenizer.ggml.scores", MetaValue::Array(scores(&tokens, &merges)));
-        let prefix = json["normalizer"].to_string().contains("\"Prepend\"");
+        let metaspace =
+            json["pre_tokenizer"]["prepend_scheme"].as_str().is_some_and(|scheme| scheme != "never");
+        let prefix = metaspace || json["normalizer"].to_string().contains("\"Prepend\"");
         meta.set("tokenizer.ggml.add_space_prefix", MetaValue::Bool(prefix));
     } else {
         meta.set("tokenizer.ggml.model", MetaValue::Text("gpt2".into()));

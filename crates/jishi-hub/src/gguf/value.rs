@@ -64,6 +64,9 @@ impl MetaValue {
         match *self {
             Self::F32(x) => x.to_string().parse().ok(),
             Self::F64(x) => Some(x),
+            Self::I8(x) => Some(x.into()),
+            Self::I16(x) => Some(x.into()),
+            Self::I32(x) => Some(x.into()),
             Self::I64(x) => Some(x as f64),
             _ => self.as_usize().map(|x| x as f64),
         }

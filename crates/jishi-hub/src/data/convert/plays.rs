@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use jishi_runs::folder::hex;
+use sha2::{Digest, Sha256};
+
 use super::super::archive::{read_member, walk};
 use super::super::text::decode;
 use super::{missing, save};
@@ -20,8 +23,9 @@ const TINY: [&str; 9] = [
     "the-taming-of-the-shrew",
     "the-tempest",
 ];
-/// Where it breaks off.
-const LAST_LINE: &str = "Whiles thou art waking.";
+/// What tinyshakespeare has otherwise: it lost lines that follow a stage direction, and kept a running head.
+const PATCH: &str = include_str!("tinyshakespeare.patch");
+const TINY_SHA256: &str = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed";
 
 /// Writes each play as `NAME.txt`.
 pub(super) fn all(archive: &Path, out: &Path) -> Result<(), HubError> {
@@ -32,21 +36,37 @@ pub(super) fn all(archive: &Path, out: &Path) -> Result<(), HubError> {
     if plays.is_empty() { Err(missing(archive, "plays")) } else { Ok(()) }
 }
 
-/// Writes `shakespeare.txt`.
+/// Writes `shakespeare.txt`: tinyshakespeare, byte for byte, so that results can be compared with other people's.
 pub(super) fn tiny(archive: &Path, out: &Path) -> Result<(), HubError> {
     let plays = plays(archive)?;
-    let mut text = String::new();
+    let mut texts = Vec::new();
     for name in TINY {
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        text += plays.get(name).ok_or_else(|| missing(archive, name))?;
+        texts.push(plays.get(name).ok_or_else(|| missing(archive, name))?.as_str());
     }
-    if let Some(at) = text.rfind(LAST_LINE) {
-        text.truncate(at + LAST_LINE.len());
-        text.push('\n');
+    let text = patched(&texts.join("\n"), PATCH);
+    if hex(&Sha256::digest(&text)) != TINY_SHA256 {
+        return Err(missing(archive, "text of the plays that tinyshakespeare can be made of"));
     }
     save(archive, &out.join("shakespeare.txt"), &text)
+}
+
+/// `text` with some lines replaced: after `@LINE COUNT`, lines that begin with `+` take the place of so many, from 0.
+fn patched(text: &str, patch: &str) -> String {
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut out = Vec::with_capacity(lines.len());
+    let mut next = 0;
+    for line in patch.lines() {
+        if let Some(new) = line.strip_prefix('+') {
+            out.push(new);
+            continue;
+        }
+        let mut numbers = line.trim_start_matches('@').split(' ').filter_map(|n| n.parse::<usize>().ok());
+        let (Some(at), Some(count)) = (numbers.next(), numbers.next()) else { continue };
+        out.extend(lines.get(next..at).unwrap_or_default());
+        next = at + count;
+    }
+    out.extend(lines.get(next..).unwrap_or_default());
+    out.join("\n")
 }
 
 /// Speeches of each play, by its name.
@@ -122,5 +142,13 @@ mod tests {
     fn speeches_lose_stage_directions_and_headings() {
         let play = "# T\n\n## ACT I\n\n_Enter A,\nwith B_\n\n**A**  \nOne, _\\[Aside]_  \ntwo\\--three.\n\n_To B\n\nFour.\n\n### SCENE II\n\n_x_\n\n**B**  \n_\\[Within]_  \nFive.\n";
         assert_eq!(speeches(play), "A:\nOne,\ntwo--three.\nFour.\n\nB:\nFive.\n");
+    }
+
+    #[test]
+    fn a_patch_replaces_removes_and_adds_lines() {
+        let patch = "@0 1\n+A\n@2 2\n@5 0\n+x\n+\n";
+        assert_eq!(patched("a\nb\nc\nd\ne\nf\n", patch), "A\nb\ne\nx\n\nf\n");
+        assert!(PATCH.lines().all(|line| line.starts_with(['@', '+'])));
+        assert!(PATCH.lines().any(|line| line == "+Twice being  "), "an editor has cut spaces off");
     }
 }

@@ -45,13 +45,17 @@ pub fn run(name: &str, size: &Size, precision: Precision, profiled: bool) -> Res
     let model = import_weights(model, &weights).map_err(jishi_train::TrainError::from)?;
     let parameters: usize = weights.iter().map(|w| w.data.len()).sum();
     drop(weights);
-    let task = NextToken::new(size, precision);
+    let task = NextToken::new(size);
     let optimizer =
         AdamW { learning_rate: 3e-4, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, decay_all: true };
     let config = Train {
         optimizer: Optimizer::Adamw(optimizer),
         steps: Some(WARM_UP + size.measured),
         batch: size.batch,
+        precision: match precision {
+            Precision::F32 => jishi_recipe::Precision::F32,
+            Precision::Bf16 => jishi_recipe::Precision::Bf16,
+        },
         ..Train::default()
     };
     let trained = training::run(&task, &config, model, WARM_UP, profiled)?;
@@ -157,9 +161,8 @@ impl Task for NextToken {
         (self.batch * self.time) as f64
     }
 
-    fn loss(&self, model: &Gpt2, (): &(), _: &mut Context) -> Tensor<1> {
-        let mut context = Context::training(0, 0, 0).with_precision(self.precision);
-        model.loss(self.tokens.clone(), None, self.targets.clone(), Options::default(), &mut context)
+    fn loss(&self, model: &Gpt2, (): &(), context: &mut Context) -> Tensor<1> {
+        model.loss(self.tokens.clone(), None, self.targets.clone(), Options::default(), context)
     }
 
     fn evaluate(&self, _: &Gpt2, _: SplitName) -> Result<Evaluation, TaskError> {
