@@ -456,8 +456,27 @@ impl PackedWeight {
     /// When there is no such output, or `out` is not as long as there are inputs.
     pub fn column(&self, output: usize, out: &mut [f32]) {
         assert!(output < self.outputs && out.len() == self.inputs, "column {output} of {}", self.outputs);
-        for (input, out) in out.iter_mut().enumerate() {
-            *out = self.value(input, output);
+        let (panel, column, steps) = (output / PANEL, output % PANEL, self.steps());
+        let lines = &self.lines[panel * steps..][..steps];
+        match self.format {
+            Format::F32 => {
+                for (out, line) in out.iter_mut().zip(lines) {
+                    *out = f32::from_bits(line.0[column]);
+                }
+            }
+            Format::Bf16 => {
+                for (out, line) in out.chunks_mut(2).zip(lines) {
+                    let word = line.0[column];
+                    for (out, bits) in out.iter_mut().zip([word << 16, word & 0xffff_0000]) {
+                        *out = f32::from_bits(bits);
+                    }
+                }
+            }
+            _ => {
+                for (input, out) in out.iter_mut().enumerate() {
+                    *out = self.value(input, output);
+                }
+            }
         }
     }
 

@@ -376,12 +376,8 @@ fn blocks_are_read_as_the_reference_implementation_does() {
         let fields: Vec<&str> = line.split(' ').collect();
         let name = fields[0].replace("_K", "K");
         let kind = KINDS.into_iter().find(|kind| format!("{kind:?}") == name).expect("a kind");
-        let expected: Vec<f32> = bytes(fields[2])
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|four| f32::from_le_bytes(*four))
-            .collect();
+        let expected: Vec<f32> =
+            bytes(fields[2]).as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
         let mut found = vec![0.0; expected.len()];
         unpack_blocks(kind, &bytes(fields[1]), &mut found);
         for (found, expected) in found.iter().zip(&expected) {
