@@ -192,6 +192,9 @@ impl Norm {
     }
 }
 
+/// Parts of a share's first layer, and its bias.
+type First = (Vec<PackedWeight>, Option<Vec<f32>>);
+
 /// A part of a block: `f(x · first + bias) · second`.
 #[derive(Debug)]
 pub struct Share {
@@ -289,7 +292,7 @@ fn gpt2_attention<S: TensorSource + ?Sized>(
     let (width, heads, dim, format) = (config.width, config.heads, config.head_dim, tensors.format);
     let first = tensors.matrix(&format!("{name}.c_attn.weight"), width, 3 * width);
     let first_bias = tensors.values(&format!("{name}.c_attn.bias"), &[3 * width]);
-    let firsts: Vec<(Vec<PackedWeight>, Option<Vec<f32>>)> = (0..heads)
+    let firsts: Vec<First> = (0..heads)
         .map(|head| {
             // Columns of the head's query, key and value in the reference matrix.
             let columns: Vec<usize> = (0..3 * dim).map(|c| c / dim * width + head * dim + c % dim).collect();
@@ -330,8 +333,7 @@ fn llama_attention<S: TensorSource + ?Sized>(
 ) -> Pair {
     let (width, dim, group, format) = (config.width, config.head_dim, config.group(), tensors.format);
     let (queries, keys) = (config.heads * dim, config.kv_heads * dim);
-    let mut firsts: Vec<(Vec<PackedWeight>, Vec<Option<Vec<f32>>>)> =
-        (0..config.kv_heads).map(|_| (Vec::new(), Vec::new())).collect();
+    let mut firsts: Vec<First> = (0..config.kv_heads).map(|_| (Vec::new(), Some(Vec::new()))).collect();
     for (layer, all) in [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)] {
         let matrix = tensors.matrix(&format!("{name}.{layer}.weight"), width, all);
         let bias = tensors.optional(&format!("{name}.{layer}.bias"), all);
@@ -339,13 +341,13 @@ fn llama_attention<S: TensorSource + ?Sized>(
             let size = if layer == "q_proj" { group * dim } else { dim };
             let columns: Vec<usize> = (head * size..(head + 1) * size).collect();
             parts.push(matrix.pack(format, 0..width, &columns));
-            biases.push(bias.as_ref().map(|b| b[head * size..][..size].to_vec()));
+            // All three have one, or none has.
+            match (&bias, &mut *biases) {
+                (Some(bias), Some(biases)) => biases.extend_from_slice(&bias[head * size..][..size]),
+                _ => *biases = None,
+            }
         }
     }
-    let firsts = firsts
-        .into_iter()
-        .map(|(parts, biases)| (parts, biases.into_iter().collect::<Option<Vec<_>>>().map(|b| b.concat())))
-        .collect();
     let second = tensors.matrix(&format!("{name}.o_proj.weight"), queries, width);
     let bias = tensors.optional(&format!("{name}.o_proj.bias"), width);
     joined(format, firsts, &second, group * dim, bias)
@@ -357,8 +359,7 @@ fn llama_feed_forward<S: TensorSource + ?Sized>(
     config: &DecoderConfig,
 ) -> Pair {
     let (width, hidden, format) = (config.width, config.hidden, tensors.format);
-    let mut firsts: Vec<(Vec<PackedWeight>, Option<Vec<f32>>)> =
-        parts(hidden).map(|_| (Vec::new(), None)).collect();
+    let mut firsts: Vec<First> = parts(hidden).map(|_| (Vec::new(), None)).collect();
     for layer in ["gate_proj", "up_proj"] {
         let matrix = tensors.matrix(&format!("{name}.{layer}.weight"), width, hidden);
         for (range, (parts, _)) in parts(hidden).zip(&mut firsts) {
@@ -372,13 +373,13 @@ fn llama_feed_forward<S: TensorSource + ?Sized>(
 /// First layers with the rows of the second that read them, `size` a share.
 fn joined(
     format: Format,
-    firsts: Vec<(Vec<PackedWeight>, Option<Vec<f32>>)>,
+    firsts: Vec<First>,
     second: &Matrix<'_>,
     size: usize,
     bias: Option<Vec<f32>>,
 ) -> Pair {
     let all: Vec<usize> = (0..second.outputs).collect();
-    let share = |(index, (first, bias)): (usize, (Vec<PackedWeight>, Option<Vec<f32>>))| {
+    let share = |(index, (first, bias)): (usize, First)| {
         let range = index * size..((index + 1) * size).min(second.inputs);
         Share { first, bias, second: second.pack(format, range, &all) }
     };

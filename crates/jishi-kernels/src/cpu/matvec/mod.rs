@@ -5,17 +5,21 @@
 //! layout serves all levels: panels of [`PANEL`] columns; in a panel, steps; in a step, one word for
 //! each column, which holds one `f32`, two bfloat16 or four bytes that follow each other along the inputs.
 
+mod activations;
 mod blocks;
 mod dot;
 mod int8;
+mod joined;
 mod quant;
 
 use super::activation::{Activation, for_each_activation};
-use super::gemm::{Source, round_bits};
+use super::gemm::round_bits;
 pub use super::linear::Epilogue;
+pub use activations::Activations;
 pub use blocks::{BlockKind, unpack_blocks};
 use blocks::{QUANT, Quantised};
 pub(super) use dot::dot;
+pub use joined::Joined;
 
 use crate::multiversion;
 use quant::{Words, widen};
@@ -232,12 +236,11 @@ impl PackedWeight {
                 (shared.slice(panel * steps, steps), shared_halves.slice(panel * a_panel, a_panel))
             };
             let first = panel * PANEL;
-            for c in 0..PANEL.min(outputs - first) {
-                for block in 0..blocks {
-                    let found = block_of(block, first + c);
-                    halves[block * words.scales()][c] = half(found.scale);
-                    if words.least {
-                        halves[block * words.scales() + 1][c] = half(found.least);
+            for (c, output) in (first..outputs.min(first + PANEL)).enumerate() {
+                for (block, halves) in halves.chunks_exact_mut(words.scales()).enumerate() {
+                    let found = block_of(block, output);
+                    for (half_of, value) in halves.iter_mut().zip([found.scale, found.least]) {
+                        half_of[c] = half(value);
                     }
                     for (i, number) in found.numbers.into_iter().enumerate() {
                         let (step, shift) = place(format, block * QUANT + i);
@@ -456,8 +459,27 @@ impl PackedWeight {
     /// When there is no such output, or `out` is not as long as there are inputs.
     pub fn column(&self, output: usize, out: &mut [f32]) {
         assert!(output < self.outputs && out.len() == self.inputs, "column {output} of {}", self.outputs);
-        for (input, out) in out.iter_mut().enumerate() {
-            *out = self.value(input, output);
+        let (panel, column, steps) = (output / PANEL, output % PANEL, self.steps());
+        let lines = &self.lines[panel * steps..][..steps];
+        match self.format {
+            Format::F32 => {
+                for (out, line) in out.iter_mut().zip(lines) {
+                    *out = f32::from_bits(line.0[column]);
+                }
+            }
+            Format::Bf16 => {
+                for (out, line) in out.chunks_mut(2).zip(lines) {
+                    let word = line.0[column];
+                    for (out, bits) in out.iter_mut().zip([word << 16, word & 0xffff_0000]) {
+                        *out = f32::from_bits(bits);
+                    }
+                }
+            }
+            _ => {
+                for (input, out) in out.iter_mut().enumerate() {
+                    *out = self.value(input, output);
+                }
+            }
         }
     }
 
@@ -517,106 +539,6 @@ pub fn forward(
     });
 }
 
-/// Rows of inputs as a product reads them. The memory is kept from one use to the next.
-#[derive(Debug, Clone, Default)]
-pub struct Activations {
-    rows: usize,
-    inputs: usize,
-    stride: usize,
-    /// `[rows, stride]`, zeros after the inputs.
-    values: Vec<f32>,
-    /// The same as whole numbers in ±32767, for [`Format::Int8`].
-    whole: Vec<i16>,
-    /// `[rows, blocks]`
-    scales: Vec<f32>,
-    /// The same as whole numbers in ±127, for formats of blocks.
-    bytes: Vec<i8>,
-    /// Their sums, `[rows, blocks]`.
-    sums: Vec<i32>,
-}
-
-impl Activations {
-    /// Takes `rows` rows from `x`, `[rows, inputs]`, for weights of a format. After the first use with as many
-    /// rows and inputs nothing is allocated.
-    pub fn set(&mut self, level: Level, format: Format, rows: usize, x: &[f32]) {
-        let inputs = x.len() / rows.max(1);
-        (self.rows, self.inputs, self.stride) = (rows, inputs, inputs.next_multiple_of(4));
-        if format.is_blocks() {
-            self.set_blocks(level, rows, x, &[inputs]);
-        } else if format == Format::Int8 {
-            let blocks = inputs.div_ceil(BLOCK);
-            self.whole.resize(rows * self.stride, 0);
-            self.scales.resize(rows * blocks, 0.0);
-            for (row, x) in x.chunks_exact(inputs.max(1)).enumerate() {
-                let whole = &mut self.whole[row * self.stride..][..self.stride];
-                whole[inputs..].fill(0);
-                int8::quantise(level, x, whole, &mut self.scales[row * blocks..][..blocks]);
-            }
-        } else {
-            self.values.resize(rows * self.stride, 0.0);
-            for (out, x) in
-                self.values.chunks_exact_mut(self.stride.max(1)).zip(x.chunks_exact(inputs.max(1)))
-            {
-                out[..inputs].copy_from_slice(x);
-                out[inputs..].fill(0.0);
-            }
-        }
-    }
-}
-
-/// Tasks of many rows, at most.
-const TASKS: usize = 16;
-
-impl Activations {
-    /// [`set`](Self::set) for formats of blocks and matrices over each other: no block holds inputs of two of `parts`,
-    /// which are the matrices' inputs.
-    ///
-    /// # Panics
-    /// When the parts are not a row together.
-    pub fn set_blocks(&mut self, level: Level, rows: usize, x: &[f32], parts: &[usize]) {
-        let inputs = parts.iter().sum::<usize>();
-        assert_eq!(x.len(), rows * inputs, "{rows} rows of {inputs} values");
-        let blocks = parts.iter().map(|p| p.div_ceil(QUANT)).sum::<usize>();
-        (self.rows, self.inputs, self.stride) = (rows, inputs, blocks * QUANT);
-        self.bytes.resize(rows * self.stride, 0);
-        self.scales.resize(rows * blocks, 0.0);
-        self.sums.resize(rows * blocks, 0);
-        let bytes = SharedMut::new(&mut self.bytes);
-        let (scales, sums) = (SharedMut::new(&mut self.scales), SharedMut::new(&mut self.sums));
-        let group = rows.div_ceil(TASKS).max(1);
-        parallel(rows.div_ceil(group), |task| {
-            for row in task * group..((task + 1) * group).min(rows) {
-                let (mut input, mut block) = (row * inputs, row * blocks);
-                for part in parts {
-                    let some = part.div_ceil(QUANT);
-                    // SAFETY: rows of different tasks do not overlap.
-                    let (bytes, scales, sums) = unsafe {
-                        (
-                            bytes.slice(block * QUANT, some * QUANT),
-                            scales.slice(block, some),
-                            sums.slice(block, some),
-                        )
-                    };
-                    quant::quantise(level, &x[input..][..*part], bytes, scales, sums);
-                    (input, block) = (input + part, block + some);
-                }
-            }
-        });
-    }
-
-    /// Whole numbers of rows from `row` on, from an input on that begins a block.
-    fn quant_rows(&self, row: usize, from: usize) -> quant::Rows<'_> {
-        let (blocks, first) = (self.stride / QUANT, from / QUANT);
-        quant::Rows {
-            x: &self.bytes[row * self.stride + from..],
-            stride: self.stride,
-            scales: &self.scales[row * blocks + first..],
-            sums: &self.sums[row * blocks + first..],
-            blocks,
-        }
-    }
-}
-
 multiversion! {
     fn finish(
         y: &mut [f32],
@@ -655,191 +577,6 @@ multiversion! {
             }
         }
         sums.iter().flatten().fold(0, |a, b| a ^ b)
-    }
-
-    /// Values `from..from + height` of columns `column..column + count` to `out[height][width]`, from column `at` on.
-    fn unpack(
-        weight: &PackedWeight,
-        column: usize,
-        count: usize,
-        from: usize,
-        height: usize,
-        out: &mut [f32],
-        width: usize,
-        at: usize,
-    ) {
-        let (steps, blocks) = (weight.steps(), PackedWeight::blocks(weight.format, weight.inputs));
-        let mut done = 0;
-        while done < count {
-            let (panel, first) = ((column + done) / PANEL, (column + done) % PANEL);
-            let n = (PANEL - first).min(count - done);
-            for i in 0..height {
-                let input = from + i;
-                let out = &mut out[i * width + at + done..][..n];
-                let line = |a_word: usize| &weight.lines[panel * steps + input / a_word].0[first..][..n];
-                match weight.format {
-                    Format::F32 => {
-                        for (o, w) in out.iter_mut().zip(line(1)) {
-                            *o = f32::from_bits(*w);
-                        }
-                    }
-                    Format::Bf16 => {
-                        let shift = 16 * (input % 2) as u32;
-                        for (o, w) in out.iter_mut().zip(line(2)) {
-                            *o = f32::from_bits(*w >> shift << 16);
-                        }
-                    }
-                    Format::Int8 => {
-                        let shift = int8::byte(input);
-                        let scales = &weight.scales[panel * blocks + input / BLOCK][first..][..n];
-                        for ((o, w), s) in out.iter_mut().zip(line(4)).zip(scales) {
-                            *o = ((*w >> shift << 24).cast_signed() >> 24) as f32 * s;
-                        }
-                    }
-                    Format::Q8_0 | Format::Q8_1 | Format::Q4_0 | Format::Q4_1 => {
-                        let (_, shift) = place(weight.format, input);
-                        let (mask, zero) = (weight.format.mask(), weight.format.zero());
-                        let (scales, least) = weight.block_scales(panel, input / QUANT);
-                        let words = line(weight.format.inputs_a_word());
-                        for ((o, w), s) in out.iter_mut().zip(words).zip(&scales[first..][..n]) {
-                            *o = ((*w >> shift & mask).cast_signed() - zero) as f32 * widen(*s);
-                        }
-                        if let Some(least) = least {
-                            for (o, l) in out.iter_mut().zip(&least[first..][..n]) {
-                                *o += widen(*l);
-                            }
-                        }
-                    }
-                }
-            }
-            done += n;
-        }
-    }
-}
-
-/// Matrices that are one: beside each other (columns of one follow those of the one before), or over each other
-/// (inputs do). As the second factor of [`gemm`](super::gemm::gemm), for many rows.
-#[derive(Debug, Clone)]
-pub struct Joined<'a> {
-    parts: Vec<&'a PackedWeight>,
-    beside: bool,
-}
-
-impl<'a> Joined<'a> {
-    /// All with the same inputs.
-    #[must_use]
-    pub fn beside(parts: Vec<&'a PackedWeight>) -> Self {
-        Self { parts, beside: true }
-    }
-
-    /// All with the same outputs.
-    #[must_use]
-    pub fn over(parts: Vec<&'a PackedWeight>) -> Self {
-        Self { parts, beside: false }
-    }
-}
-
-/// Rows that a task of a product with many takes.
-const MANY: usize = 64;
-
-impl Joined<'_> {
-    /// `activation(x · weight + bias) + residual` for many rows, on all threads, where all matrices are in formats of
-    /// blocks: sums are those of [`forward`], in the same order where the matrices are beside each other.
-    ///
-    /// # Shapes
-    /// - `x`: `[rows, in]`, prepared for such a format and, by [`Activations::set_blocks`], for [`Joined::parts`]
-    /// - `out`: `[rows, out]`
-    ///
-    /// # Panics
-    /// When a matrix is in another format, or lengths do not fit.
-    pub fn forward_blocks(&self, level: Level, x: &Activations, epilogue: &Epilogue<'_>, out: &mut [f32]) {
-        // What a task multiplies: matrices with their first input, a panel, and its first column.
-        let mut panels: Vec<(Vec<(&PackedWeight, usize)>, usize, usize)> = Vec::new();
-        let (mut inputs, mut outputs) = (0, 0);
-        if self.beside {
-            for part in &self.parts {
-                panels.extend((0..part.panels()).map(|p| (vec![(*part, 0)], p, outputs + p * PANEL)));
-                (inputs, outputs) = (part.inputs, outputs + part.outputs);
-            }
-        } else if let Some(first) = self.parts.first() {
-            let mut parts = Vec::new();
-            for part in &self.parts {
-                parts.push((*part, inputs));
-                inputs += part.inputs.next_multiple_of(QUANT);
-            }
-            outputs = first.outputs;
-            panels.extend((0..first.panels()).map(|p| (parts.clone(), p, p * PANEL)));
-        }
-        assert!(
-            x.stride == inputs.next_multiple_of(QUANT) && out.len() == x.rows * outputs,
-            "activations for another matrix"
-        );
-        let chunks = x.rows.div_ceil(MANY);
-        let shared = SharedMut::new(out);
-        parallel(panels.len() * chunks, |task| {
-            let (parts, panel, column) = &panels[task / chunks];
-            let used = PANEL.min(parts[0].0.outputs - panel * PANEL);
-            let from = task % chunks * MANY;
-            for row in (from..(from + MANY).min(x.rows)).step_by(ROWS) {
-                let mut sums = [[0.0; PANEL]; ROWS];
-                let sums = &mut sums[..ROWS.min(x.rows - row)];
-                for (part, input) in parts {
-                    part.add_blocks(level, x, [row, *input], *panel, sums);
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let at = (row + r) * outputs + column;
-                    let bias = epilogue.bias.map(|b| &b[*column..][..used]);
-                    let residual = epilogue.residual.map(|y| &y[at..][..used]);
-                    finish(level, &mut sums[..used], bias, epilogue.activation, residual);
-                    // SAFETY: tasks take different panels or rows, so that these parts do not overlap.
-                    unsafe { shared.slice(at, used) }.copy_from_slice(&sums[..used]);
-                }
-            }
-        });
-    }
-}
-
-impl Joined<'_> {
-    /// Inputs of matrices over each other, or all inputs.
-    #[must_use]
-    pub fn parts(&self) -> Vec<usize> {
-        let some = if self.beside { 1 } else { self.parts.len() };
-        self.parts.iter().take(some).map(|p| p.inputs).collect()
-    }
-}
-
-impl Source for Joined<'_> {
-    fn pack(
-        &self,
-        level: Level,
-        lane: usize,
-        lanes: usize,
-        width: usize,
-        from: usize,
-        height: usize,
-        out: &mut [f32],
-    ) {
-        if lanes < width {
-            for out in out.chunks_exact_mut(width).take(height) {
-                out[lanes..].fill(0.0);
-            }
-        }
-        let mut start = 0;
-        for part in &self.parts {
-            let (size, wanted, count) =
-                if self.beside { (part.outputs, lane, lanes) } else { (part.inputs, from, height) };
-            let (low, high) = (wanted.max(start), (wanted + count).min(start + size));
-            if low < high {
-                let n = high - low;
-                if self.beside {
-                    unpack(level, part, low - start, n, from, height, out, width, low - lane);
-                } else {
-                    let out = &mut out[(low - from) * width..];
-                    unpack(level, part, lane, lanes, low - start, n, out, width, 0);
-                }
-            }
-            start += size;
-        }
     }
 }
 

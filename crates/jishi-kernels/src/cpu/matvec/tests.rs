@@ -364,3 +364,27 @@ fn joined_blocks_are_multiplied_as_one_matrix() {
         }
     }
 }
+
+#[test]
+fn blocks_are_read_as_the_reference_implementation_does() {
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
+        (0..hex.len()).step_by(2).map(digit).collect()
+    };
+    let mut kinds = 0;
+    for line in include_str!("../../../tests/fixtures/blocks.txt").lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let name = fields[0].replace("_K", "K");
+        let kind = KINDS.into_iter().find(|kind| format!("{kind:?}") == name).expect("a kind");
+        let expected: Vec<f32> =
+            bytes(fields[2]).as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+        let mut found = vec![0.0; expected.len()];
+        unpack_blocks(kind, &bytes(fields[1]), &mut found);
+        for (found, expected) in found.iter().zip(&expected) {
+            let close = (found - expected).abs() <= expected.abs() * 1e-6 + 1e-7;
+            assert!(close, "{kind:?}: {found}, not {expected}");
+        }
+        kinds += 1;
+    }
+    assert_eq!(kinds, KINDS.len());
+}

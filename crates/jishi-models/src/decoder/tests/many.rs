@@ -97,3 +97,41 @@ fn long_prompts_go_through_in_pieces() {
     let found = decoder.prefill(&mut sequence, &tokens).expect("logits");
     assert!(error(found, &last) < 1e-5, "{}", error(found, &last));
 }
+
+#[test]
+fn one_thread_gives_what_all_give() {
+    use std::sync::Mutex;
+    for format in [Format::F32, Format::Bf16, Format::Q8_0] {
+        let decoder = decoder(format);
+        let run = || {
+            let mut sequence = decoder.sequence();
+            let mut logits = decoder.prefill(&mut sequence, &TEXTS[0]).expect("logits").to_vec();
+            for token in TEXTS[1] {
+                logits.extend_from_slice(decoder.step(&mut sequence, token).expect("logits"));
+            }
+            logits
+        };
+        // Within a task, calls run on its thread alone.
+        let alone = Mutex::new(Vec::new());
+        jishi_kernels::threads::parallel(2, |task| {
+            if task == 0 {
+                *alone.lock().expect("no task panicked") = run();
+            }
+        });
+        assert_eq!(*alone.lock().expect("no task panicked"), run(), "{format:?}");
+    }
+}
+
+#[test]
+fn greedy_tokens_are_the_same_at_every_level() {
+    for format in [Format::F32, Format::Q8_0, Format::Q4_1] {
+        let mut decoder = decoder(format);
+        let mut all = Vec::new();
+        for level in Level::available() {
+            decoder.level = level;
+            all.push(generate(&decoder, &mut decoder.sequence(), &TEXTS[3]).expect("tokens"));
+        }
+        assert_eq!(all[0].len(), 291);
+        assert!(all.iter().all(|tokens| *tokens == all[0]), "{format:?}");
+    }
+}
