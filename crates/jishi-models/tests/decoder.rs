@@ -1,9 +1,9 @@
 //! A decoder gives the logits of the model that was trained.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use jishi_kernels::Activation;
 use jishi_kernels::cpu::matvec::Format;
-use jishi_kernels::{Activation, Precision};
-use jishi_models::{Decoder, Gpt2, Gpt2Config, export_weights, import_weights};
+use jishi_models::{Context, Decoder, Gpt2, Gpt2Config, export_weights, import_weights};
 
 const TOKENS: [u32; 14] = [3, 36, 0, 5, 5, 9, 17, 30, 2, 1, 11, 23, 8, 3];
 
@@ -17,15 +17,7 @@ fn error(found: &[f32], expected: &[f64]) -> f64 {
 #[test]
 fn a_trained_model_decodes_with_its_own_weights() {
     for tied in [false, true] {
-        let config = Gpt2Config {
-            layers: 2,
-            width: 24,
-            heads: 3,
-            context: 20,
-            vocabulary: 37,
-            tied,
-            activation: Activation::Gelu,
-        };
+        let config = Gpt2Config { tied, activation: Activation::Gelu, ..Gpt2Config::new(2, 24, 3, 20, 37) };
         let model = Gpt2::init(&config, 0, &Device::flex());
         let mut weights = export_weights(&model);
         for (i, v) in weights.iter_mut().flat_map(|t| &mut t.data).enumerate() {
@@ -35,7 +27,7 @@ fn a_trained_model_decodes_with_its_own_weights() {
         let tokens = TOKENS.map(i64::from).to_vec();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, [1, TOKENS.len()]), &Device::flex());
         let expected: Vec<f64> = model
-            .forward(tokens, Precision::F32)
+            .forward(tokens, None, &mut Context::evaluation())
             .into_data()
             .convert::<f64>()
             .try_to_vec::<f64>()

@@ -29,6 +29,11 @@ const BUILTINS: &[Builtin] = &[
         text: include_str!("../recipes/breast-cancer.toml"),
         description: "Tell malignant from benign tumours by 30 measurements of cell nuclei.",
     },
+    Builtin {
+        name: "shakespeare-char",
+        text: include_str!("../recipes/shakespeare-char.toml"),
+        description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",
+    },
 ];
 
 /// Every built-in recipe.

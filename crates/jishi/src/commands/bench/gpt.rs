@@ -117,7 +117,6 @@ pub fn peer_weights<M: Module>(model: &M, config: &Gpt2Config) -> Vec<NamedTenso
 struct NextToken {
     batch: usize,
     time: usize,
-    precision: Precision,
     /// `[batch, time]`
     tokens: Tensor<2, Int>,
     /// `[batch · time]`
@@ -125,7 +124,7 @@ struct NextToken {
 }
 
 impl NextToken {
-    fn new(size: &Size, precision: Precision) -> Self {
+    fn new(size: &Size) -> Self {
         let (batch, time) = (size.batch, size.config.context);
         let vocabulary = size.config.vocabulary as f64;
         let all: Vec<i64> =
@@ -139,7 +138,6 @@ impl NextToken {
         Self {
             batch,
             time,
-            precision,
             tokens: Tensor::from_data(TensorData::new(tokens, [batch, time]), &device),
             targets: Tensor::from_data(TensorData::new(targets, [batch * time]), &device),
         }
