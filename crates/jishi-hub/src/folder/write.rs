@@ -64,7 +64,7 @@ pub fn write(dir: &Path, about: &About, weights: &dyn Weights, dtype: Dtype) -> 
 /// Writes weights as one safetensors file, a tensor at a time. `dtype` is F32, F16 or BF16.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_safetensors(path: &Path, weights: &dyn Weights, dtype: Dtype) -> Result<(), HubError> {
     if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
         let message = format!("expected F32, F16 or BF16 as type of safetensors, found {}", dtype.name());
