@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
-use jishi_recipe::{Problem, Problems, Recipe, TaskName};
+use jishi_recipe::{Problem, Problems, Recipe};
+use jishi_runs::manifest::Fingerprint;
 use jishi_tasks::{SplitName, Task};
 use serde::Serialize;
 
 use crate::error::TrainError;
-use crate::job::language;
+use crate::job::language::{Work, with_prepared};
 use crate::job::prepare::Source;
 use crate::job::subject::Subject;
 use crate::trainer::{Plan, Trainer};
@@ -51,8 +52,8 @@ pub struct CheckReport {
 /// # Errors
 /// Everything that is wrong with data and recipe; a disk that is too small.
 pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Result<CheckReport, TrainError> {
-    if recipe.task == TaskName::CausalLm {
-        return check_subject(recipe, &language::causal::prepare(recipe, base, device)?, 1, root, device);
+    if recipe.task.is_language() {
+        return with_prepared(recipe, base, device, CheckText { recipe, root, device });
     }
     let source = Source::read(recipe, base)?;
     let mut splits = source.splits(recipe)?;
@@ -60,6 +61,21 @@ pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Resu
     source.try_folds(recipe, &splits, device)?;
     let prepared = source.prepare(recipe, splits.swap_remove(0), device)?;
     check_subject(recipe, &prepared, runs, root, device)
+}
+
+/// Checking a recipe on text.
+struct CheckText<'a> {
+    recipe: &'a Recipe,
+    root: &'a Path,
+    device: &'a Device,
+}
+
+impl Work for CheckText<'_> {
+    type Output = CheckReport;
+
+    fn run<S: Subject>(self, subject: &S, _: &[Fingerprint]) -> Result<CheckReport, TrainError> {
+        check_subject(self.recipe, subject, 1, self.root, self.device)
+    }
 }
 
 fn check_subject<S: Subject>(

@@ -6,17 +6,18 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_data::split::Splits;
-use jishi_recipe::{Parsed, Problem, Problems, Recipe, TaskName};
+use jishi_recipe::{Parsed, Problem, Problems, Recipe};
 use jishi_runs::manifest::{DefaultUsed, Fingerprint, RunManifest, Status};
 use jishi_runs::run::{OnExisting, RunDir};
 use jishi_runs::{EventWriter, MetricLog};
 
 use crate::error::TrainError;
 use crate::job::check;
+use crate::job::finish;
+use crate::job::language::{Work, with_prepared};
 use crate::job::prepare::Source;
 use crate::job::report::{TrainReport, over_folds};
 use crate::job::subject::{Finished, Subject};
-use crate::job::{finish, language};
 use crate::output::{Observer, Outputs};
 use crate::trainer::{Ended, Trainer};
 
@@ -44,7 +45,7 @@ pub fn train(job: &TrainJob<'_>, observer: &mut dyn Observer) -> Result<TrainRep
     let started = Instant::now();
     let recipe = &job.parsed.recipe;
     if recipe.task.is_language() {
-        return train_text(job, started, observer);
+        return with_prepared(recipe, job.base, job.device, TrainText { job, started, observer });
     }
     let source = Source::read(recipe, job.base)?;
     let data = fingerprints(&source)?;
@@ -59,23 +60,19 @@ pub fn train(job: &TrainJob<'_>, observer: &mut dyn Observer) -> Result<TrainRep
     cross_validate(job, &source, splits, &data, started, observer)
 }
 
-fn train_text(
-    job: &TrainJob<'_>,
+/// Training on text.
+struct TrainText<'a, 'o> {
+    job: &'a TrainJob<'a>,
     started: Instant,
-    observer: &mut dyn Observer,
-) -> Result<TrainReport, TrainError> {
-    let recipe = &job.parsed.recipe;
-    let place = (job.root, recipe.name.as_str());
-    match recipe.task {
-        TaskName::CausalLm => {
-            let prepared = language::causal::prepare(recipe, job.base, job.device)?;
-            train_one(job, &prepared, prepared.files(), place, started, observer)
-        }
-        other => Err(TrainError::Bad(
-            Problem::new(format!("{} can't be trained yet", other.name()))
-                .help("tasks on text: causal-lm")
-                .into(),
-        )),
+    observer: &'o mut dyn Observer,
+}
+
+impl Work for TrainText<'_, '_> {
+    type Output = TrainReport;
+
+    fn run<S: Subject>(self, subject: &S, files: &[Fingerprint]) -> Result<TrainReport, TrainError> {
+        let place = (self.job.root, self.job.parsed.recipe.name.as_str());
+        train_one(self.job, subject, files, place, self.started, self.observer)
     }
 }
 

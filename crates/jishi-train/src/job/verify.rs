@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use jishi_recipe::{Model, Norm, Recipe, TaskName};
+use jishi_recipe::{Model, Norm, Recipe};
+use jishi_runs::manifest::Fingerprint;
 use jishi_tasks::Task;
 use serde::Serialize;
 
 use crate::error::TrainError;
-use crate::job::language;
+use crate::job::language::{Work, with_prepared};
 use crate::job::prepare::Source;
 use crate::job::subject::Subject;
 use crate::output::{Outputs, Silent};
@@ -64,12 +65,27 @@ pub fn verify(
     steps: usize,
     device: &Device,
 ) -> Result<VerifyReport, TrainError> {
-    if recipe.task == TaskName::CausalLm {
-        return verify_subject(recipe, &language::causal::prepare(recipe, base, device)?, steps, device);
+    if recipe.task.is_language() {
+        return with_prepared(recipe, base, device, VerifyText { recipe, steps, device });
     }
     let source = Source::read(recipe, base)?;
     let splits = source.splits(recipe)?.swap_remove(0);
     verify_subject(recipe, &source.prepare(recipe, splits, device)?, steps, device)
+}
+
+/// Verifying a recipe on text.
+struct VerifyText<'a> {
+    recipe: &'a Recipe,
+    steps: usize,
+    device: &'a Device,
+}
+
+impl Work for VerifyText<'_> {
+    type Output = VerifyReport;
+
+    fn run<S: Subject>(self, subject: &S, _: &[Fingerprint]) -> Result<VerifyReport, TrainError> {
+        verify_subject(self.recipe, subject, self.steps, self.device)
+    }
 }
 
 fn verify_subject<S: Subject>(

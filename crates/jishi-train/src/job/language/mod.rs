@@ -10,9 +10,51 @@ pub mod source;
 pub use predictor::TextPredictor;
 pub use source::TextSource;
 
+use std::path::Path;
+
+use burn::tensor::Device;
 use jishi_data::text::labels::Labels;
+use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_runs::manifest::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::error::TrainError;
+use crate::job::subject::Subject;
+
+/// What is to be done with a prepared recipe, whatever its task.
+pub trait Work {
+    /// What comes out.
+    type Output;
+
+    /// Does it. `files`: what every data file was when it was read.
+    ///
+    /// # Errors
+    /// Those of the work.
+    fn run<S: Subject>(self, subject: &S, files: &[Fingerprint]) -> Result<Self::Output, TrainError>;
+}
+
+/// Prepares the text of a recipe for its task, and does some work with it: the one place that knows which tasks there are.
+///
+/// # Errors
+/// Everything that is wrong with the data and the model; those of the work.
+pub fn with_prepared<W: Work>(
+    recipe: &Recipe,
+    base: &Path,
+    device: &Device,
+    work: W,
+) -> Result<W::Output, TrainError> {
+    match recipe.task {
+        TaskName::CausalLm => {
+            let prepared = causal::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
+        other => {
+            let problem = Problem::new(format!("{} is not a task on text that can be trained", other.name()));
+            Err(problem.help("tasks on text: causal-lm").into())
+        }
+    }
+}
 
 /// File of a package that holds its tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
