@@ -9,7 +9,7 @@ use jishi_models::{
     EncoderDecoderConfig, Gpt2Config, LlamaConfig, ModelError, NamedTensor, Pairs, Reference, RopeScaling,
     add_lora, export_weights, freeze, import_weights, merge_lora,
 };
-use jishi_recipe::{Lora, Precision, Trainable};
+use jishi_recipe::{Lora, LoraBase, Precision, Trainable};
 use serde_json::{Value, json};
 
 const BATCH: usize = 3;
@@ -506,6 +506,67 @@ fn low_rank_additions_start_at_zero_learn_alone_and_merge() {
         let other = add_lora(build(0.0, 2), &lora(&[]), 4, &device()).expect("additions");
         let loaded = import_weights(other, &after).expect("the same structure");
         assert_eq!(export_weights(&loaded), after, "{name}");
+    }
+}
+
+/// Bytes are at most half a step of a 127th of a column's largest weight away.
+#[test]
+fn additions_learn_on_a_base_of_bytes() {
+    for (name, build) in cases() {
+        let base = shaken(build(0.0, 1));
+        let with = Lora { base: LoraBase::Int8, ..lora(&[]) };
+        let mut model = add_lora(base.clone(), &with, 3, &device()).expect("additions");
+        let (exact, found) = (evaluate(&base), evaluate(&model));
+        let size = exact.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+        assert!(exact.iter().zip(&found).all(|(a, b)| (a - b).abs() < 0.05 * size), "{name}");
+        assert_ne!(exact, found, "{name}: bytes round");
+        let names: Vec<String> = export_weights(&model).into_iter().map(|t| t.name).collect();
+        assert!(
+            !names.iter().any(|n| n.ends_with("q_proj.weight") || n.ends_with("c_fc.weight")),
+            "{names:?}"
+        );
+        // Gradients are those of a base that holds the rounded numbers.
+        let rounded = add_lora(merge_lora(model.clone()), &lora(&[]), 3, &device()).expect("additions");
+        let pick = |model: &Any| {
+            let loss = loss(model, BATCH, &mut Context::training(1, 0, 0));
+            gradients(model, loss).into_iter().flatten().flatten().collect::<Vec<f32>>()
+        };
+        close(&pick(&model), &pick(&rounded), 1e-4, name);
+        let composed = jishi_kernels::ops::composed_only(|| pick(&model));
+        close(&pick(&model), &composed, 1e-4, name);
+        let mut adam = Adam::default();
+        let first = loss(&model, BATCH, &mut Context::training(1, 0, 0)).into_scalar::<f32>();
+        for step in 0..20 {
+            let loss = loss(&model, BATCH, &mut Context::training(1, step, 0));
+            let gradients = gradients(&model, loss);
+            model = adam.step(model, gradients);
+        }
+        let last = loss(&model, BATCH, &mut Context::training(1, 0, 0)).into_scalar::<f32>();
+        assert!(last < 0.97 * first, "{name}: {first} -> {last}");
+        close(&evaluate(&merge_lora(model.clone())), &evaluate(&model), 1e-4, name);
+    }
+}
+
+#[test]
+fn recomputation_changes_no_gradient() {
+    for (name, build) in cases() {
+        let whole = shaken(build(0.2, 1));
+        let adapted = add_lora(whole.clone(), &Lora { dropout: 0.2, ..lora(&[]) }, 3, &device());
+        let last = freeze(whole.clone(), Trainable::Last, 1);
+        for model in [whole, adapted.expect("additions"), last] {
+            let run = |recompute| {
+                let mut context = Context::training(1, 2, 0).with_recomputation(recompute);
+                // Twice, so that the second pass shows whether as much dropout was drawn.
+                let loss = loss(&model, BATCH, &mut context) + loss(&model, BATCH, &mut context);
+                (values(loss.clone()), gradients(&model, loss))
+            };
+            let (plain, again) = (run(false), run(true));
+            assert_eq!(plain.0, again.0, "{name}");
+            for (a, b) in plain.1.iter().zip(&again.1) {
+                assert_eq!(a.is_some(), b.is_some(), "{name}");
+                close(b.as_deref().unwrap_or(&[]), a.as_deref().unwrap_or(&[]), 1e-5, name);
+            }
+        }
     }
 }
 
