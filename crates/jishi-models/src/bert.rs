@@ -381,7 +381,10 @@ impl Bert {
         let x = layer_norm.forward_with(x, self.config.epsilon);
         let mut x = context.dropout(x, self.config.dropout, 1);
         for block in &self.encoder.layer {
-            x = block.forward(x, &self.config, mask.as_ref(), context);
+            let (config, mask) = (self.config.clone(), mask.clone());
+            x = context.block(block, x, move |block: &Block, x, context| {
+                block.forward(x, &config, mask.as_ref(), context)
+            });
         }
         x
     }

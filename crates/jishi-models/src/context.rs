@@ -1,11 +1,13 @@
 //! What a forward pass needs besides its input: training or not, precision, dropout, running statistics.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use jishi_kernels::Precision;
 use jishi_kernels::cpu::attention::Dropout;
+use jishi_kernels::{Precision, ops};
 
 use crate::rng::{Rng, stream};
 
@@ -13,7 +15,7 @@ use crate::rng::{Rng, stream};
 ///
 /// Dropout is a function of the seed, the step, the row's place in the whole batch and the number of the
 /// dropout layer: a resumed run draws the same masks, and so does a batch that is split into parts.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     training: bool,
     precision: Precision,
@@ -21,6 +23,7 @@ pub struct Context {
     step: u64,
     first_row: usize,
     calls: u64,
+    recompute: bool,
     updates: HashMap<ParamId, Tensor<1>>,
 }
 
@@ -41,6 +44,7 @@ impl Context {
             step: 0,
             first_row: 0,
             calls: 0,
+            recompute: false,
             updates: HashMap::new(),
         }
     }
@@ -53,6 +57,40 @@ impl Context {
             jishi_recipe::Precision::Bf16 => Precision::Bf16,
         };
         self
+    }
+
+    /// In training, blocks of language models keep their input alone and run forward again in the backward pass: memory
+    /// for time.
+    #[must_use]
+    pub fn with_recomputation(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
+    }
+
+    /// A block of a model: `forward(block, x)`, with what recomputation needs where it is asked for. A block may draw
+    /// dropout, and has no running statistics.
+    ///
+    /// # Shapes
+    /// - input and output: `[batch, time, width]`
+    pub fn block<M: Module + 'static>(
+        &mut self,
+        block: &M,
+        x: Tensor<3>,
+        forward: impl Fn(&M, Tensor<3>, &mut Self) -> Tensor<3> + Send + 'static,
+    ) -> Tensor<3> {
+        if !(self.recompute && self.training) {
+            return forward(block, x, self);
+        }
+        let (before, calls) = (self.clone(), Arc::new(AtomicU64::new(0)));
+        let drawn = Arc::clone(&calls);
+        let y = ops::recomputed(block, x, move |block: &M, x| {
+            // Every run draws the same masks.
+            let mut context = before.clone();
+            let y = forward(block, x, &mut context);
+            drawn.store(context.calls, Ordering::Relaxed);
+            y
+        });
+        self.calls = calls.load(Ordering::Relaxed);
+        y
     }
 
     /// How matrix products are computed.

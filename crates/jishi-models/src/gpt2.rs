@@ -270,7 +270,10 @@ impl Gpt2 {
         }; // [batch, time, width]
         let mut x = context.dropout(x, self.config.embedding_dropout, 1);
         for block in &self.h {
-            x = block.forward(x, &self.config, starts.as_ref(), context);
+            let (config, starts) = (self.config.clone(), starts.clone());
+            x = context.block(block, x, move |block: &Block, x, context| {
+                block.forward(x, &config, starts.as_ref(), context)
+            });
         }
         self.ln_f.forward_with(x, self.config.epsilon)
     }

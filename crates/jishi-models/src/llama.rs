@@ -404,7 +404,10 @@ impl Llama {
     ) -> Tensor<3> {
         let mut x = self.model.embed_tokens.forward(tokens); // [batch, time, width]
         for block in &self.model.layers {
-            x = block.forward(x, &self.config, &self.rotary, starts.as_ref(), context);
+            let (config, rotary, starts) = (self.config.clone(), Arc::clone(&self.rotary), starts.clone());
+            x = context.block(block, x, move |block: &Block, x, context| {
+                block.forward(x, &config, &rotary, starts.as_ref(), context)
+            });
         }
         self.model.norm.forward(x, self.config.epsilon)
     }

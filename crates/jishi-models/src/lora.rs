@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
-use jishi_recipe::{Init, Lora, Problem, Problems, Trainable};
+use jishi_recipe::{Init, Lora, LoraBase, Problem, Problems, Trainable};
 
 use crate::init::Scope;
 use crate::layers::projection::Projection;
@@ -15,7 +15,8 @@ pub trait Adapted: Module {
 }
 
 /// Adds low-rank additions to the layers whose names end with one of the targets, all layers where there are none,
-/// and freezes everything else. What the model computes does not change.
+/// and freezes everything else. What the model computes does not change, but for the rounding of weights that are kept
+/// as bytes: those are no parameters any more, so load all weights first.
 ///
 /// # Errors
 /// Targets that no layer's name ends with, and a rank of zero.
@@ -41,13 +42,16 @@ pub fn add_lora<M: Adapted>(mut model: M, lora: &Lora, seed: u64, device: &Devic
     let scope = Scope::new(seed, Init::Zeros, device);
     model.each_projection(&mut |name, layer| {
         if lora.targets.is_empty() || lora.targets.iter().any(|target| is(name, target)) {
+            if lora.base == LoraBase::Int8 {
+                layer.quantise();
+            }
             layer.add_lora(&scope.child(name), lora.rank, lora.alpha, lora.dropout);
         }
     });
     Ok(model)
 }
 
-/// Puts all low-rank additions into the weights. What the model computes does not change.
+/// Puts all low-rank additions into the weights, which are numbers again. What the model computes does not change.
 #[must_use]
 pub fn merge_lora<M: Adapted>(mut model: M) -> M {
     model.each_projection(&mut |_, layer| layer.merge_lora());

@@ -58,7 +58,7 @@ pub struct Fused {
     pub loss: f32,
     /// `[rows, width]`
     pub dx: Vec<f32>,
-    /// Of the weight, in its own layout.
+    /// Of the weight, in its own layout; empty where it is not wanted.
     pub dweight: Vec<f32>,
     /// Rows that count.
     pub counted: usize,
@@ -94,11 +94,12 @@ pub fn linear_cross_entropy(
     targets: &[u32],
     [width, classes]: [usize; 2],
     options: Options,
+    wants_weight: bool,
 ) -> Fused {
     check(targets, classes, options);
     let rows = targets.len();
     let mut dx = buffer(rows * width);
-    let mut dweight = buffer(width * classes);
+    let mut dweight = buffer(if wants_weight { width * classes } else { 0 });
     if rows == 0 {
         dweight.fill(0.0);
     }
@@ -132,6 +133,9 @@ pub fn linear_cross_entropy(
             };
             let sink = Store::new(&mut dx[range.clone()], width);
             gemm(level, precision, [count, width, classes], &Strided::rows(dlogits, classes), &w, &sink);
+            if !wants_weight {
+                continue;
+            }
             let (a, b) = (x.columns(width), Strided::columns(dlogits, classes));
             match layout {
                 Layout::InOut => {
@@ -301,8 +305,17 @@ mod tests {
             gemm(level, f32, [width, classes, rows], &a, &b, &Store::new(&mut dweight, classes));
             for (layout, w) in [(Layout::InOut, &weight), (Layout::OutIn, &turned)] {
                 let dims = [width, classes];
-                let found =
-                    linear_cross_entropy(level, f32, Matrix::F32(&x), w, layout, &targets, dims, options);
+                let found = linear_cross_entropy(
+                    level,
+                    f32,
+                    Matrix::F32(&x),
+                    w,
+                    layout,
+                    &targets,
+                    dims,
+                    options,
+                    true,
+                );
                 assert_eq!(found.counted, counted);
                 assert!((found.loss - loss).abs() < 1e-5 * loss, "{} {loss}", found.loss);
                 for i in 0..width {

@@ -201,7 +201,7 @@ pub fn backward(
     w1: &[f32],
     w2: &[f32],
     dy: &[f32],
-    wants_x: bool,
+    [wants_x, wants_w1, wants_w2]: [bool; 3],
 ) -> FeedForwardGradients {
     let FeedForwardShape { rows, width, hidden } = shape;
     let tasks = rows.div_ceil(ROWS);
@@ -244,11 +244,13 @@ pub fn backward(
         db1.iter_mut().zip(part).for_each(|(sum, p)| *sum += p);
     }
     let hidden_values = Activated { matrix: z.columns(hidden), activation };
-    let dw2 = weight_gradient(level, precision, [rows, hidden, width], &hidden_values, Matrix::F32(dy));
-    let dw1 = weight_gradient(level, precision, [rows, width, hidden], &x.columns(width), dz.matrix());
+    let dw2 = wants_w2
+        .then(|| weight_gradient(level, precision, [rows, hidden, width], &hidden_values, Matrix::F32(dy)));
+    let dw1 = wants_w1
+        .then(|| weight_gradient(level, precision, [rows, width, hidden], &x.columns(width), dz.matrix()));
     FeedForwardGradients {
-        first: Gradients { x: dx, weight: Some(dw1), bias: Some(db1) },
-        second: Gradients { x: None, weight: Some(dw2), bias: Some(column_sums(level, dy, width)) },
+        first: Gradients { x: dx, weight: dw1, bias: Some(db1) },
+        second: Gradients { x: None, weight: dw2, bias: Some(column_sums(level, dy, width)) },
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use burn_flex::FlexTensor;
 
-use super::custom::{Differentiable, Values, apply, indices, is_ours, tensor};
+use super::custom::{Differentiable, Values, apply, indices, is_ours, is_tracked, tensor};
 use crate::cpu::cross_entropy::{self, Layout, Options};
 use crate::cpu::gemm::Precision;
 use crate::cpu::linear::{Kept, Matrix};
@@ -28,7 +28,7 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, options: Option
         let logits = Values::new(inputs.remove(0));
         let (loss, gradient, _) =
             cross_entropy::cross_entropy(Level::best(), logits.get(), &targets, classes, options);
-        let gradient = keep.then(|| Scaled { gradients: vec![tensor(gradient, logits.shape())] });
+        let gradient = keep.then(|| Scaled { gradients: vec![Some(tensor(gradient, logits.shape()))] });
         (tensor(vec![loss], [1]), gradient)
     })
 }
@@ -57,6 +57,7 @@ pub fn linear_cross_entropy(
     let [rows, width] = x.dims();
     let dims = weight.dims();
     let classes = if layout == Layout::InOut { dims[1] } else { dims[0] };
+    let wants_weight = is_tracked(&weight);
     apply(vec![x.into_dispatch(), weight.into_dispatch()], |mut inputs, keep| {
         let (weight, x) = (Values::new(inputs.remove(1)), Values::new(inputs.remove(0)));
         let level = Level::best();
@@ -71,9 +72,13 @@ pub fn linear_cross_entropy(
             &targets,
             [width, classes],
             options,
+            wants_weight,
         );
         let gradients = keep.then(|| Scaled {
-            gradients: vec![tensor(found.dx, [rows, width]), tensor(found.dweight, dims)],
+            gradients: vec![
+                Some(tensor(found.dx, [rows, width])),
+                wants_weight.then(|| tensor(found.dweight, dims)),
+            ],
         });
         (tensor(vec![found.loss], [1]), gradients)
     })
@@ -82,7 +87,7 @@ pub fn linear_cross_entropy(
 /// Gradients that were found with the loss; the upstream gradient, one number, multiplies them.
 #[derive(Debug, Clone)]
 struct Scaled {
-    gradients: Vec<FlexTensor>,
+    gradients: Vec<Option<FlexTensor>>,
 }
 
 impl Differentiable for Scaled {
@@ -99,7 +104,7 @@ impl Differentiable for Scaled {
             }
             gradient
         };
-        self.gradients.into_iter().zip(wanted).map(|(g, wanted)| wanted.then(|| scaled(g))).collect()
+        self.gradients.into_iter().zip(wanted).map(|(g, wanted)| g.filter(|_| *wanted).map(scaled)).collect()
     }
 }
 

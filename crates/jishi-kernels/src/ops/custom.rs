@@ -2,12 +2,14 @@
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
 
 use burn::backend::{
     Autodiff, BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, Flex,
     TensorMetadata,
 };
 use burn::tensor::{DType, Int, Shape, Tensor, TensorData};
+use burn_autodiff::NodeId;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_autodiff::grads::Gradients;
@@ -56,6 +58,15 @@ pub(crate) fn is_ours<const D: usize>(tensor: &Tensor<D>) -> bool {
     }
 }
 
+/// Whether a gradient of a tensor is asked for.
+pub(crate) fn is_tracked<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let dispatch = tensor.clone().into_dispatch();
+    if dispatch.autodiff == DispatchAutodiffContext::Disabled {
+        return false;
+    }
+    tracked(dispatch).is_tracked()
+}
+
 /// Runs an operation and records its backward pass where an input asks for gradients. `forward` is told whether
 /// to keep what that pass needs.
 ///
@@ -75,6 +86,65 @@ pub(crate) fn apply<const D: usize, O: Differentiable>(
         6 => record::<D, 6, O>(inputs, forward),
         n => panic!("an operation of {n} tensors"),
     }
+}
+
+/// The number of a parameter on the tape, where its gradient is asked for.
+pub(crate) fn node_of<const D: usize>(tensor: Tensor<D>) -> Option<NodeId> {
+    let dispatch = tensor.into_dispatch();
+    if dispatch.autodiff == DispatchAutodiffContext::Disabled {
+        return None;
+    }
+    let tensor = tracked(dispatch);
+    tensor.is_tracked().then(|| tensor.into_parts().1.id())
+}
+
+/// Gradients of an input, and of parameters by their numbers on the tape.
+pub(crate) type Found = (Option<FlexTensor>, Vec<(NodeId, FlexTensor)>);
+
+/// What runs in the backward pass in place of what the forward pass would have kept.
+#[derive(Clone)]
+pub(crate) struct Deferred(pub Arc<Mutex<dyn FnMut(FlexTensor) -> Found + Send>>);
+
+impl Debug for Deferred {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deferred")
+    }
+}
+
+#[derive(Debug)]
+struct Later;
+
+impl Backward<Flex, 1> for Later {
+    type State = Deferred;
+
+    fn backward(self, ops: Ops<Deferred, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let (input, parameters) = (ops.state.0.lock().expect("no other run panicked"))(gradient);
+        let [parent] = ops.parents;
+        if let (Some(parent), Some(input)) = (parent, input) {
+            gradients.register::<Flex>(parent.id, input);
+        }
+        for (id, gradient) in parameters {
+            gradients.register::<Flex>(id, gradient);
+        }
+    }
+}
+
+/// Records `output` as a function of `input` whose backward pass is `deferred`. The input has to be tracked.
+pub(crate) fn record_deferred<const D: usize>(
+    input: DispatchTensor,
+    output: DispatchTensor,
+    deferred: Deferred,
+) -> Tensor<D> {
+    let context = input.autodiff;
+    let (_, node) = tracked(input).into_parts();
+    let output = match Later.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(deferred, plain(output)),
+        OpsKind::UnTracked(prepared) => prepared.finish(plain(output)),
+    };
+    let kind =
+        DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Flex(BackendTensor::Autodiff(output))));
+    Tensor::from_dispatch(DispatchTensor { kind, autodiff: context })
 }
 
 /// Our operation as a step of Burn's tape.
@@ -147,7 +217,7 @@ fn tracked(tensor: DispatchTensor) -> Tracked {
     }
 }
 
-fn plain(tensor: DispatchTensor) -> FlexTensor {
+pub(crate) fn plain(tensor: DispatchTensor) -> FlexTensor {
     match tensor.kind {
         DispatchTensorKind::Flex(tensor) => tensor.float(),
         #[allow(unreachable_patterns)]

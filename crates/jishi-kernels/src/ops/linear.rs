@@ -216,7 +216,7 @@ impl Differentiable for FeedForwardStep {
             self.w1.get(),
             self.w2.get(),
             dy.get(),
-            wanted[0],
+            [wanted[0], wanted[1], wanted[3]],
         );
         vec![
             found.first.x.map(|dx| tensor(dx, self.x.shape())),

@@ -13,6 +13,8 @@ mod gated;
 mod linear;
 mod norm;
 mod pooling;
+mod quantized;
+mod recompute;
 mod rotary;
 
 pub use attention::{Attention, attention, self_attention};
@@ -25,6 +27,8 @@ pub use gated::gated;
 pub use linear::{Linear, feed_forward, linear};
 pub use norm::{layer_norm, rms_norm};
 pub use pooling::{PoolOptions, average_pool2d, global_average, max_pool2d};
+pub use quantized::{Int8Matrix, linear_int8};
+pub use recompute::recomputed;
 pub use rotary::rotary;
 
 /// The operations composed of Burn's own: for every backend, and to compare with.

@@ -3,9 +3,12 @@
 
 #![allow(non_snake_case, reason = "names of fields are names of tensors, and these are PEFT's")]
 
-use burn::module::{Module, Param};
-use burn::tensor::Tensor;
-use jishi_kernels::{Activation, ops};
+use std::sync::Arc;
+
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
+use jishi_kernels::Activation;
+use jishi_kernels::ops::{self, Int8Matrix};
 
 use crate::context::Context;
 use crate::init::Scope;
@@ -14,7 +17,7 @@ use crate::init::Scope;
 #[derive(Module, Debug)]
 pub struct Projection {
     /// `[in, out]`
-    pub weight: Param<Tensor<2>>,
+    weight: Base,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
     /// A: `[in, rank]`
@@ -29,6 +32,24 @@ pub struct Projection {
     dropout: f64,
 }
 
+/// The weight of a layer.
+#[derive(Module, Debug)]
+enum Base {
+    /// As numbers.
+    F32(Param<Tensor<2>>),
+    /// As frozen bytes, which are no parameters: they come from the weights that were loaded.
+    Int8(Bytes),
+}
+
+#[derive(Module, Debug)]
+struct Bytes {
+    #[module(skip)]
+    matrix: Arc<Int8Matrix>,
+    /// The device that numbers are made on.
+    #[module(skip)]
+    device: Device,
+}
+
 /// A factor of a low-rank addition.
 #[derive(Module, Debug)]
 pub struct Factor {
@@ -40,9 +61,45 @@ impl Projection {
     /// A layer with weights that are normal with this deviation, and a bias of zeros or none.
     #[must_use]
     pub fn init(scope: &Scope, [inputs, outputs]: [usize; 2], deviation: f32, bias: bool) -> Self {
-        let weight = scope.normal("weight", [inputs, outputs], deviation);
+        let weight = Base::F32(scope.normal("weight", [inputs, outputs], deviation));
         let bias = bias.then(|| scope.constant(0.0, [outputs]));
         Self { weight, bias, lora_A: None, lora_B: None, scale: 0.0, dropout: 0.0 }
+    }
+
+    /// Inputs and outputs.
+    #[must_use]
+    pub fn dims(&self) -> [usize; 2] {
+        match &self.weight {
+            Base::F32(weight) => weight.dims(),
+            Base::Int8(Bytes { matrix, .. }) => matrix.dims(),
+        }
+    }
+
+    /// The weight as numbers, `[in, out]`.
+    #[must_use]
+    pub fn weight(&self) -> Tensor<2> {
+        match &self.weight {
+            Base::F32(weight) => weight.val(),
+            Base::Int8(Bytes { matrix, device }) => {
+                Tensor::from_data(TensorData::new(matrix.dequantised(), matrix.dims()), device)
+            }
+        }
+    }
+
+    /// Whether nothing but a product with numbers is to be computed.
+    fn is_plain(&self) -> bool {
+        !self.has_lora() && matches!(self.weight, Base::F32(_))
+    }
+
+    /// Keeps the weight as bytes, frozen.
+    pub(crate) fn quantise(&mut self) {
+        if let Base::F32(weight) = &self.weight {
+            let (value, outputs) = (weight.val(), weight.dims()[1]);
+            let device = value.device();
+            let numbers = value.inner().into_data().try_to_vec::<f32>().expect("parameters are made as f32");
+            let matrix = Arc::new(Int8Matrix::new(&numbers, outputs));
+            self.weight = Base::Int8(Bytes { matrix, device });
+        }
     }
 
     /// Whether there is a low-rank addition.
@@ -54,7 +111,7 @@ impl Projection {
     /// Adds a low-rank addition that is zero at first: A is uniform in ±1/√in (as PEFT draws it), B is zero. The weight
     /// and bias are frozen.
     pub(crate) fn add_lora(&mut self, scope: &Scope, rank: usize, alpha: f64, dropout: f64) {
-        let [inputs, outputs] = self.weight.dims();
+        let [inputs, outputs] = self.dims();
         let bound = 1.0 / (inputs.max(1) as f32).sqrt();
         self.lora_A = Some(Factor { weight: scope.uniform("lora_A.weight", [inputs, rank], bound) });
         self.lora_B = Some(Factor { weight: scope.constant(0.0, [rank, outputs]) });
@@ -65,11 +122,15 @@ impl Projection {
     pub(crate) fn merge_lora(&mut self) {
         let (Some(a), Some(b)) = (self.lora_A.take(), self.lora_B.take()) else { return };
         let addition = a.weight.val().inner().matmul(b.weight.val().inner()) * self.scale;
-        self.weight = self.weight.clone().map(|old| {
-            let trainable = old.is_require_grad();
-            let sum = old.clone().inner() + addition;
-            let sum = if old.is_autodiff() { sum.autodiff() } else { sum };
-            sum.set_require_grad(trainable)
+        let device = self.weight().device();
+        let sum = self.weight().inner() + addition;
+        let sum = if device.is_autodiff() { sum.autodiff() } else { sum };
+        self.weight = Base::F32(match &self.weight {
+            Base::F32(weight) => {
+                let trainable = weight.is_require_grad();
+                weight.clone().map(|_| sum.set_require_grad(trainable))
+            }
+            Base::Int8(_) => Param::initialized(ParamId::new(), sum),
         });
     }
 
@@ -113,6 +174,21 @@ impl Projection {
         }
     }
 
+    fn product<const D: usize>(&self, x: Tensor<D>, with: ops::Linear<D>) -> Tensor<D> {
+        match &self.weight {
+            Base::F32(weight) => ops::linear(x, weight.val(), with),
+            Base::Int8(Bytes { matrix, .. }) => {
+                let ops::Linear { bias, activation, residual, precision } = with;
+                let inner = ops::Linear { bias, activation: Activation::Identity, residual: None, precision };
+                let y = ops::composed::activate(activation, ops::linear_int8(x, matrix, inner));
+                match residual {
+                    Some(residual) => y + residual,
+                    None => y,
+                }
+            }
+        }
+    }
+
     fn with<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -124,10 +200,10 @@ impl Projection {
         let bias = self.bias.as_ref().map(Param::val);
         let (Some(a), Some(b)) = (&self.lora_A, &self.lora_B) else {
             let with = ops::Linear { bias, activation, residual, precision };
-            return ops::linear(x, self.weight.val(), with);
+            return self.product(x, with);
         };
         let with = ops::Linear { bias, activation: Activation::Identity, residual, precision };
-        let y = ops::linear(x.clone(), self.weight.val(), with); // [.., out]
+        let y = self.product(x.clone(), with); // [.., out]
         let x = context.dropout(x, self.dropout, 1);
         let plain = ops::Linear { precision, ..ops::Linear::default() };
         let low = ops::linear(x, a.weight.val(), plain) * self.scale; // [.., rank]
@@ -149,10 +225,10 @@ pub fn feed_forward<const D: usize>(
     dropouts: FeedForwardDropout,
     context: &mut Context,
 ) -> Tensor<D> {
-    let plain = !first.has_lora() && !second.has_lora();
     let drops = context.drops(dropouts.inner) || context.drops(dropouts.outer);
-    if let (Some(b1), Some(b2), true) = (&first.bias, &second.bias, plain && !drops) {
-        let weights = [first.weight.val(), second.weight.val()];
+    let plain = first.is_plain() && second.is_plain() && !drops;
+    if let (Some(b1), Some(b2), true) = (&first.bias, &second.bias, plain) {
+        let weights = [first.weight(), second.weight()];
         let biases = [b1.val(), b2.val()];
         return ops::feed_forward(x, weights, biases, residual, activation, context.precision());
     }
