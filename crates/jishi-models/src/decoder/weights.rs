@@ -96,18 +96,25 @@ impl<'a, S: TensorSource + ?Sized> Tensors<'a, S> {
 
     /// A linear layer's matrix.
     fn matrix(&mut self, name: &str, inputs: usize, outputs: usize) -> Matrix<'a> {
-        match self.source.order() {
-            MatrixOrder::InOut => {
-                let values = self.get(name, &[inputs, outputs]).map(|t| t.values);
-                Matrix { inputs, outputs, turned: false, values }
-            }
-            MatrixOrder::OutIn => self.table(name, inputs, outputs),
+        if self.source.order() == MatrixOrder::OutIn {
+            return self.table(name, inputs, outputs);
         }
+        let values = match self.get(name, &[inputs, outputs]).map(|t| t.values) {
+            // Columns of blocks have no rows to pack.
+            Some(StoredValues::Blocks(kind, bytes)) => Some(StoredValues::F32(unpacked(kind, &bytes).into())),
+            values => values,
+        };
+        Matrix { inputs, outputs, turned: false, values }
     }
 
     /// A table of embeddings, `[outputs, inputs]`.
     fn table(&mut self, name: &str, inputs: usize, outputs: usize) -> Matrix<'a> {
-        let values = self.get(name, &[outputs, inputs]).map(|t| t.values);
+        let values = match self.get(name, &[outputs, inputs]).map(|t| t.values) {
+            Some(StoredValues::Blocks(kind, bytes)) if !self.format.is_blocks() => {
+                Some(StoredValues::F32(unpacked(kind, &bytes).into()))
+            }
+            values => values,
+        };
         Matrix { inputs, outputs, turned: true, values }
     }
 
@@ -143,23 +150,12 @@ impl Matrix<'_> {
             None => PackedWeight::new(format, height, width, |_, _| 0.0),
             Some(StoredValues::Blocks(kind, bytes)) => {
                 let row = self.inputs / kind.values() * kind.bytes();
-                let whole = from.is_multiple_of(QUANT) && height.is_multiple_of(QUANT);
-                let columns: Vec<&[u8]> = if self.turned {
-                    outputs.iter().map(|o| &bytes[o * row..][..row]).collect()
-                } else {
-                    Vec::new()
-                };
-                if self.turned && format.is_blocks() && whole {
+                let columns: Vec<&[u8]> = outputs.iter().map(|o| &bytes[o * row..][..row]).collect();
+                if from.is_multiple_of(QUANT) && height.is_multiple_of(QUANT) {
                     return PackedWeight::from_blocks(*kind, inputs, &columns);
                 }
-                let values: Vec<f32> = if self.turned {
-                    columns.iter().flat_map(|c| unpacked(*kind, c)[inputs.clone()].to_vec()).collect()
-                } else {
-                    let all = unpacked(*kind, bytes);
-                    let row =
-                        |o: &usize| inputs.clone().map(|i| all[i * self.outputs + o]).collect::<Vec<_>>();
-                    outputs.iter().flat_map(row).collect()
-                };
+                let values: Vec<f32> =
+                    columns.iter().flat_map(|c| unpacked(*kind, c)[inputs.clone()].to_vec()).collect();
                 PackedWeight::new(format, height, width, |i, o| values[o * height + i])
             }
             Some(StoredValues::F32(values)) if self.turned => {

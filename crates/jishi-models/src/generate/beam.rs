@@ -1,6 +1,6 @@
 //! Beam search as Hugging Face's `generate` does it (`_beam_search`, version 4.57), so that both find the same texts.
 
-use jishi_recipe::Problem;
+use jishi_recipe::{Generate, Problem};
 
 use crate::decoder::{Decoder, Sequence};
 use crate::error::ModelError;
@@ -98,6 +98,12 @@ impl Default for BeamOptions {
             length_penalty: 1.0,
             early_stopping: EarlyStopping::Heuristic,
         }
+    }
+}
+
+impl From<&Generate> for BeamOptions {
+    fn from(options: &Generate) -> Self {
+        Self { beams: options.beams, max_tokens: options.max_tokens, ..Self::default() }
     }
 }
 

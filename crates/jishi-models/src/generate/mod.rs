@@ -14,7 +14,7 @@ mod tokens;
 
 use std::ops::ControlFlow;
 
-pub use beam::{Beam, BeamOptions, EarlyStopping, Hypotheses, beam_search};
+pub use beam::{Beam, BeamOptions, DecoderTexts, EarlyStopping, Hypotheses, beam_search};
 pub use constraint::{Constraint, Grammar, Vocabulary};
 pub use generation::{Finish, GenerateOptions, Generated, Generation, Piece};
 pub use sampling::{LogProbability, Sampler, SamplingOptions, log_probability};

@@ -1,7 +1,7 @@
 //! JSON schemas as expressions over JSON texts.
 
 use jishi_recipe::Problem;
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Hir, HirKind};
 use serde_json::{Map, Value};
 
 use super::numbers::{integer, integers, literal, number, optional, repeat};
@@ -11,6 +11,9 @@ use super::pattern::{character, holding};
 const NESTED: usize = 3;
 /// How deep a value is nested whose schema says nothing.
 const DEPTH: usize = 2;
+/// Schemas that are compiled, and parts of an expression, at most.
+const SCHEMAS: usize = 20_000;
+const PARTS: usize = 200_000;
 /// Keywords that say nothing about values.
 const NOTES: [&str; 13] = [
     "title",
@@ -34,13 +37,25 @@ const TYPES: [&str; 7] = ["object", "array", "string", "integer", "number", "boo
 /// # Errors
 /// Names the place of what is not supported, makes no sense or allows no value.
 pub fn compile(schema: &Value) -> Result<Hir, Problem> {
-    Compiler { root: schema, references: Vec::new() }.value(schema, "#")
+    Compiler { root: schema, references: Vec::new(), schemas: 0 }.value(schema, "#")
 }
 
 struct Compiler<'a> {
     root: &'a Value,
     /// References that are being followed.
     references: Vec<&'a str>,
+    /// Schemas that were compiled, those behind references each time.
+    schemas: usize,
+}
+
+/// Parts of an expression.
+fn parts(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Repetition(repetition) => 1 + parts(&repetition.sub),
+        HirKind::Capture(capture) => 1 + parts(&capture.sub),
+        HirKind::Concat(all) | HirKind::Alternation(all) => 1 + all.iter().map(parts).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 fn problem<T>(path: &str, message: impl std::fmt::Display) -> Result<T, Problem> {
@@ -119,6 +134,16 @@ fn object(properties: Vec<(Hir, bool)>) -> Hir {
 
 impl<'a> Compiler<'a> {
     fn value(&mut self, schema: &'a Value, path: &str) -> Result<Hir, Problem> {
+        self.schemas += 1;
+        if self.schemas > SCHEMAS {
+            return problem(path, "is too large, with what it refers to");
+        }
+        let hir = self.compile(schema, path)?;
+        // Items are there twice, once for the first and once for the others: nested ones double at each level.
+        if parts(&hir) > PARTS { problem(path, "is too large") } else { Ok(hir) }
+    }
+
+    fn compile(&mut self, schema: &'a Value, path: &str) -> Result<Hir, Problem> {
         let schema = match schema {
             Value::Bool(true) => return Ok(anything(DEPTH)),
             Value::Bool(false) => return problem(path, "allows no value"),

@@ -4,7 +4,6 @@ use jishi_kernels::cpu::matvec::Format;
 use jishi_kernels::cpu::rotary::Layout;
 use serde_json::Value;
 
-use super::super::beam::DecoderTexts;
 use super::super::*;
 use crate::decoder::tests::llama;
 use crate::decoder::{Decoder, RotaryScaling};

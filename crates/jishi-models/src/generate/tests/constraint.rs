@@ -259,6 +259,25 @@ fn what_cannot_be_is_named_with_its_place() {
 }
 
 #[test]
+fn schemas_that_grow_without_end_are_refused() {
+    // Items double at each level, and references branch.
+    let mut nested = json!({"type": "string"});
+    for _ in 0..40 {
+        nested = json!({"type": "array", "items": nested});
+    }
+    let names: Vec<String> = (0..8).map(|i| format!("d{i}")).collect();
+    let properties: serde_json::Map<String, Value> =
+        names.iter().map(|n| (n.clone(), json!({"$ref": format!("#/$defs/{n}")}))).collect();
+    let definitions: serde_json::Map<String, Value> =
+        names.iter().map(|n| (n.clone(), json!({"type": "object", "properties": properties}))).collect();
+    let branching = json!({"$ref": "#/$defs/d0", "$defs": definitions});
+    for schema in [nested, branching] {
+        let message = Grammar::json_schema(&schema).expect_err("a problem").to_string();
+        assert!(message.contains("too large"), "{message}");
+    }
+}
+
+#[test]
 fn the_stop_token_is_allowed_at_the_end_alone() {
     let table = table();
     let vocabulary = Arc::new(Vocabulary::new(Arc::clone(&table)));

@@ -141,3 +141,52 @@ fn log_probabilities_are_there_for_each_token() {
         assert!(p.token == token && (p.value - expected).abs() < 1e-6 && p.top[0].0 == token);
     }
 }
+
+#[test]
+fn texts_that_step_together_are_those_made_alone() {
+    use jishi_kernels::cpu::matvec::Format;
+    use jishi_kernels::cpu::rotary::Layout;
+
+    use crate::decoder::tests::llama;
+    use crate::decoder::{Decoder, RotaryScaling, Sequence};
+
+    let config = llama::tiny(RotaryScaling::None, Layout::Half);
+    let tensors = llama::tensors(&config, true, false);
+    let decoder = Decoder::new(config, Format::Q8_0, &tensors).expect("a decoder");
+    let prompts: [&[u32]; 3] = [&[1, 2, 3], &[36], &[5, 5, 5, 5, 5, 5]];
+    let generation = |i: usize| {
+        let sampling = SamplingOptions { temperature: 1.2, seed: i as u64, ..SamplingOptions::greedy() };
+        // Some end before others.
+        let options = GenerateOptions { max_tokens: 20, stop_tokens: vec![7], sampling, ..options() };
+        Generation::new(options, prompts[i], None, None).expect("a generation")
+    };
+    let alone: Vec<Generated> = (0..3)
+        .map(|i| {
+            let mut text = DecoderText { decoder: &decoder, sequence: &mut decoder.sequence() };
+            generate(&mut text, prompts[i], generation(i), &mut |_| ControlFlow::Continue(()))
+                .expect("a text")
+        })
+        .collect();
+    let mut texts: Vec<(Generation, Sequence)> =
+        (0..3).map(|i| (generation(i), decoder.sequence())).collect();
+    for ((_, sequence), prompt) in texts.iter_mut().zip(prompts) {
+        decoder.prefill(sequence, prompt).expect("logits");
+    }
+    loop {
+        let (mut sequences, mut tokens) = (Vec::new(), Vec::new());
+        for (generation, sequence) in &mut texts {
+            let token = generation.next(sequence.logits()).expect("a token").token;
+            if let Some(token) = token.filter(|_| generation.finish().is_none()) {
+                sequences.push(sequence);
+                tokens.push(token);
+            }
+        }
+        if tokens.is_empty() {
+            break;
+        }
+        decoder.step_many(&mut sequences, &tokens).expect("a step");
+    }
+    let together: Vec<Generated> = texts.into_iter().map(|(g, _)| g.into_generated()).collect();
+    assert_eq!(together, alone);
+    assert!(alone.iter().any(|g| g.tokens.len() > 3));
+}
