@@ -73,6 +73,18 @@ fn unknown(value: &Value, known: &str) -> Problems {
     Problem::new(message).help(format!("{known} are")).into()
 }
 
+impl CausalConfig {
+    /// Drops this share in training wherever the family drops something.
+    pub fn set_dropout(&mut self, rate: f64) {
+        match self {
+            Self::Gpt2(c) => {
+                (c.embedding_dropout, c.attention_dropout, c.residual_dropout) = (rate, rate, rate)
+            }
+            Self::Llama(c) => (c.attention_dropout, c.residual_dropout) = (rate, rate),
+        }
+    }
+}
+
 /// A model that predicts the next token.
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a run holds one; a box would gain nothing")]

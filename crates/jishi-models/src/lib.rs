@@ -35,7 +35,7 @@ pub use error::ModelError;
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use language::{CausalConfig, CausalModel, EncoderConfig, EncoderModel, Seq2SeqModel};
 pub use llama::{Llama, LlamaConfig, RopeScaling};
-pub use lora::{Adapted, add_lora, freeze, freeze_where, merge_lora};
+pub use lora::{Adapted, LayerRates, add_lora, freeze, freeze_where, merge_lora};
 pub use reference::{Loaded, Reference};
 pub use registry::{FAMILIES, Family};
 pub use resnet::{ResNet, ResNetConfig, Stem};

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
-use jishi_recipe::{Init, Lora, LoraBase, Problem, Problems, Trainable};
+use jishi_recipe::{Init, Lora, LoraBase, Model, Problem, Problems, Recipe, Trainable};
 
 use crate::init::Scope;
 use crate::layers::projection::Projection;
@@ -84,6 +84,39 @@ pub fn block_of(name: &str) -> Option<usize> {
 fn is_embedding(name: &str) -> bool {
     let parts = ["wte", "wpe", "embed_tokens", "embed_positions", "embeddings", "shared"];
     name.split('.').any(|part| parts.contains(&part))
+}
+
+/// Learning rates that fall from block to block towards the input (Howard & Ruder 2018, "discriminative fine-tuning").
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerRates {
+    decay: f64,
+}
+
+impl LayerRates {
+    /// As a recipe says; all the same where it says nothing.
+    #[must_use]
+    pub fn of(recipe: &Recipe) -> Self {
+        match &recipe.model {
+            Model::Pretrained(model) => Self { decay: model.layer_decay },
+            _ => Self { decay: 1.0 },
+        }
+    }
+
+    /// What the learning rate of a parameter is multiplied with: of the last block `decay`, of the one below it its
+    /// square, and so on; of embeddings as of a block below all; of what comes after the blocks 1.
+    #[must_use]
+    pub fn scale(&self, name: &str, names: &[&str]) -> f64 {
+        if self.decay == 1.0 {
+            return 1.0;
+        }
+        let blocks = names.iter().filter_map(|n| block_of(n)).max().map_or(0, |b| b + 1);
+        let below = match block_of(name) {
+            Some(block) => blocks - block,
+            None if is_embedding(name) => blocks + 1,
+            None => 0,
+        };
+        self.decay.powi(below as i32)
+    }
 }
 
 /// Freezes the parameters with such names: they ask for no gradient, and none is computed.

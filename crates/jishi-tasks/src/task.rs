@@ -112,6 +112,11 @@ pub trait Task {
         Ok(Vec::new())
     }
 
+    /// What the learning rate of a parameter is multiplied with, among the names of all that are trained.
+    fn learning_rate_scale(&self, _name: &str, _names: &[&str]) -> f64 {
+        1.0
+    }
+
     /// Which values of a metric are better.
     fn direction(&self, metric: &str) -> Direction;
 }

@@ -9,12 +9,14 @@ use jishi_kernels::cpu::optimizer::{self as kernels, Average, Rule, Update};
 use jishi_recipe::{Muon, Optimizer as Config};
 
 /// Name and shape of a trainable parameter, in the order in which the model visits them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
     /// Path of the parameter, as in the weights file: `layers.0.weight`.
     pub name: String,
     /// Shape; matrices are `[in, out]`.
     pub shape: Vec<usize>,
+    /// Multiplies its learning rate.
+    pub rate: f64,
 }
 
 impl Parameter {
@@ -141,13 +143,13 @@ impl Optimizer {
             let Some(Target { value, gradient, average }) = target else { continue };
             assert_eq!(value.len(), gradient.len(), "gradient of {} has another size", parameter.name);
             if let (Config::Muon(c), true) = (&self.config, parameter.is_matrix()) {
-                muon(c, &parameter.shape, factor, scale, value, gradient, &mut slot.first);
+                muon(c, &parameter.shape, factor * parameter.rate, scale, value, gradient, &mut slot.first);
                 if let Some(average) = average {
                     kernels::follow(level, average.take, average.values, value);
                 }
                 continue;
             }
-            let rule = rule(&self.config, parameter, factor, self.steps);
+            let rule = rule(&self.config, parameter, factor * parameter.rate, self.steps);
             let state = [&mut slot.first[..], &mut slot.second, &mut slot.third];
             updates.push(Update { rule, scale, value, gradient, state, average });
         }

@@ -144,7 +144,13 @@ impl<'a, T: Task> Trainer<'a, T> {
         let weights = trainable(&model);
         let average =
             config.ema.map(|decay| Average::new(decay, weights.iter().map(|w| w.data.clone()).collect()));
-        let parameters = weights.into_iter().map(|w| Parameter { name: w.name, shape: w.shape }).collect();
+        let names: Vec<&str> = weights.iter().map(|w| w.name.as_str()).collect();
+        let rates: Vec<f64> = names.iter().map(|name| task.learning_rate_scale(name, &names)).collect();
+        let parameters = weights
+            .into_iter()
+            .zip(rates)
+            .map(|(w, rate)| Parameter { name: w.name, shape: w.shape, rate })
+            .collect();
         let schedule = Schedule::new(&config.schedule, plan.total_steps, plan.steps_per_epoch);
         let progress = Progress {
             step: 0,

@@ -11,7 +11,7 @@ use jishi_data::text::tokenizer::Tokenizer;
 use jishi_data::text::windows::{IGNORE, WindowBatch, Windows};
 use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_models::language::{CausalConfig, CausalModel};
-use jishi_models::{Context, ModelError};
+use jishi_models::{Context, LayerRates, ModelError, merge_lora};
 use jishi_recipe::{Precision, Recipe, TaskName};
 use serde_json::{Map, Value};
 
@@ -35,6 +35,7 @@ pub struct CausalTask {
     label_smoothing: f32,
     precision: Precision,
     device: Device,
+    rates: LayerRates,
     writer: Option<Writer>,
     tokenizer: Arc<Tokenizer>,
     scratch: RefCell<WindowBatch>,
@@ -70,6 +71,7 @@ impl CausalTask {
             label_smoothing: recipe.train.loss.label_smoothing as f32,
             precision: recipe.train.precision,
             device: device.clone(),
+            rates: LayerRates::of(recipe),
             writer,
             tokenizer: Arc::clone(tokenizer),
             splits,
@@ -191,6 +193,10 @@ impl Task for CausalTask {
         Ok(writer.samples(&decoder)?)
     }
 
+    fn learning_rate_scale(&self, name: &str, names: &[&str]) -> f64 {
+        self.rates.scale(name, names)
+    }
+
     fn direction(&self, metric: &str) -> Direction {
         self.info.direction(metric)
     }
@@ -211,6 +217,10 @@ impl LanguageTask for CausalTask {
 
     fn build(&self, config: &Value, device: &Device) -> Result<CausalModel, ModelError> {
         Ok(CausalModel::init(&CausalConfig::from_hf(config)?, 0, device))
+    }
+
+    fn plain(&self, model: &CausalModel) -> CausalModel {
+        merge_lora(model.clone())
     }
 
     /// The mean loss of each text.

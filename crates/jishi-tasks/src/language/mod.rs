@@ -28,6 +28,9 @@ pub trait LanguageTask: Task {
     /// Sizes that make no model of the task.
     fn build(&self, config: &Value, device: &burn::tensor::Device) -> Result<Self::Model, ModelError>;
 
+    /// The model with its low-rank additions put into its weights: what is packed and served.
+    fn plain(&self, model: &Self::Model) -> Self::Model;
+
     /// Numbers that a model gives for inputs, to show that its package gives the same.
     ///
     /// # Errors

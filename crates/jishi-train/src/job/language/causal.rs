@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use jishi_data::text::cache::{Around, Piece};
+use jishi_data::text::cache::Around;
+use jishi_data::text::chat::ChatTemplate;
 use jishi_data::text::corpus::Part;
 use jishi_data::text::documents::Document;
+use jishi_data::text::pieces::piece_of;
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer};
 use jishi_data::text::windows::Windows;
 use jishi_models::language::{CausalConfig, CausalModel};
@@ -14,7 +16,8 @@ use jishi_recipe::{Model, Problem, Problems, Recipe};
 use jishi_tasks::language::{CausalTask, Writer};
 
 use super::TextPipeline;
-use super::finish::{Prepared, golden};
+use super::finish::{Prepared, Start, golden};
+use super::pretrained::{Pretrained, adapt};
 use super::source::TextSource;
 use crate::error::TrainError;
 
@@ -24,12 +27,33 @@ use crate::error::TrainError;
 /// Everything that is wrong with the data and the model.
 pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared<CausalTask>, TrainError> {
     let source = TextSource::read(recipe, base)?;
-    let tokenizer = Arc::new(source.tokenizer(recipe, SpecialSet::Causal, base)?);
-    let config = config(&recipe.model, tokenizer.vocabulary())?;
     let seed = recipe.train.seed;
-    let start = {
-        let config = config.clone();
-        move |device: &Device| Ok(CausalModel::init(&config, seed, device))
+    let (tokenizer, config, start): (_, _, Start<CausalModel>) = match &recipe.model {
+        Model::Pretrained(model) => {
+            let found = Pretrained::read(&model.from, base, &mut |line| eprintln!("{line}"))?;
+            let mut config = CausalConfig::from_hf(&found.config)?;
+            if let Some(rate) = model.dropout {
+                config.set_dropout(rate);
+            }
+            let (tokenizer, sizes, model) = (Arc::clone(&found.tokenizer), config.clone(), model.clone());
+            let start = move |device: &Device| {
+                let fresh = CausalModel::init(&sizes, seed, device);
+                let reference = fresh.reference();
+                adapt(found.put(fresh, &reference)?, &model, seed, device)
+            };
+            (tokenizer, config, Box::new(start))
+        }
+        model => {
+            let special = if recipe.text.as_ref().is_some_and(|t| t.messages.is_some()) {
+                SpecialSet::Chat
+            } else {
+                SpecialSet::Causal
+            };
+            let tokenizer = Arc::new(source.tokenizer(recipe, special, base)?);
+            let config = config(model, tokenizer.vocabulary())?;
+            let sizes = config.clone();
+            (tokenizer, config, Box::new(move |device: &Device| Ok(CausalModel::init(&sizes, seed, device))))
+        }
     };
     let context = context(&config);
     let length = source.text.max_length.unwrap_or(context);
@@ -47,7 +71,7 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
     let golden = golden(&source)?;
     let pipeline = TextPipeline { config: config.to_hf(), length, labels: None };
     let task = CausalTask::new(recipe, &tokenizer, splits, writer, device);
-    Prepared::new(task, tokenizer, pipeline, source, tokens, golden, Box::new(start))
+    Prepared::new(task, tokenizer, pipeline, source, tokens, golden, start)
 }
 
 /// Windows of a part; none where it has no documents.
@@ -61,10 +85,12 @@ pub fn windows(
     length: usize,
 ) -> Result<Option<Windows>, TrainError> {
     let (bos, eos) = if source.corpus.is_stream() { (None, None) } else { ends(tokenizer) };
-    let encode = |d: &Document| {
-        let ids = tokenizer.encode(&d.text)?;
-        Ok(Piece { ids, learned: None, continues: d.continues })
+    let template = match (&source.text.messages, &tokenizer.chat_template) {
+        (None, _) => None,
+        (Some(_), Some(_)) => Some(ChatTemplate::of(tokenizer)?),
+        (Some(_), None) => Some(ChatTemplate::chatml()?),
     };
+    let encode = |d: &Document| piece_of(d, tokenizer, template.as_ref());
     let Some(tokens) = source.tokens(part, tokenizer, Around { bos, eos }, encode)? else {
         return Ok(None);
     };

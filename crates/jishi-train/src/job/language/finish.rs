@@ -35,7 +35,8 @@ const GOLDEN: usize = 3;
 /// Characters of such a text.
 const GOLDEN_LENGTH: usize = 200;
 
-type Start<M> = Box<dyn Fn(&Device) -> Result<M, TrainError>>;
+/// Makes the model that training begins with.
+pub type Start<M> = Box<dyn Fn(&Device) -> Result<M, TrainError>>;
 
 /// The text of a recipe, prepared, with the task on it and the model to begin with.
 pub struct Prepared<T: LanguageTask> {
@@ -91,9 +92,11 @@ impl<T: LanguageTask> Prepared<T> {
         packed.inputs = vec![column(recipe.text.as_ref().map_or("text", |t| t.column.as_str()))];
         packed.outputs = vec![column(if recipe.task.writes_text() { "text" } else { "prediction" })];
         packed.metrics = manifest.metrics.clone();
-        packed.golden =
-            Golden { inputs: self.golden.clone(), outputs: self.task.golden(model, &self.golden)? };
-        let tensors = export_weights(model)
+        packed.golden = Golden {
+            inputs: self.golden.clone(),
+            outputs: self.task.golden(&self.task.plain(model), &self.golden)?,
+        };
+        let tensors = export_weights(&self.task.plain(model))
             .into_iter()
             .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
             .collect();

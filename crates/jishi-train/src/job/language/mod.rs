@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod finish;
 pub mod generate;
 pub mod predictor;
+pub mod pretrained;
 pub mod source;
 
 pub use predictor::TextPredictor;

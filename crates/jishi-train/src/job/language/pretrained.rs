@@ -1,0 +1,124 @@
+//! Models to begin with: what `model.from` names, for any task.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use jishi_data::text::tokenizer::Tokenizer;
+use jishi_hub::Resolved;
+use jishi_models::lora::Adapted;
+use jishi_models::{NamedTensor, Reference, add_lora, freeze};
+use jishi_recipe::{PretrainedModel, Problem, Problems, Recipe};
+use jishi_runs::Package;
+use serde_json::Value;
+
+use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, checkpoint};
+use crate::error::TrainError;
+
+/// A model that was trained before: its sizes, tokenizer and weights.
+pub struct Pretrained {
+    /// Its sizes, as in a Hugging Face `config.json`.
+    pub config: Value,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    tensors: Tensors,
+}
+
+/// Weights by who made them.
+enum Tensors {
+    /// With names and layout of the reference checkpoints.
+    Reference(Vec<NamedTensor>),
+    /// With our own.
+    Own(Vec<NamedTensor>),
+}
+
+impl Pretrained {
+    /// Reads what `from` names; relative paths start at `base`.
+    ///
+    /// # Errors
+    /// Nothing there; no model; a model without a tokenizer, or with more tokens than it has embeddings for.
+    pub fn read(from: &str, base: &Path, say: &mut dyn FnMut(&str)) -> Result<Self, TrainError> {
+        let found = match jishi_hub::resolve(from, base, say)? {
+            Resolved::Jishi(path) => {
+                Self::package(&jishi_runs::package::find(Path::new(""), &path.to_string_lossy())?)?
+            }
+            Resolved::Checkpoint(found) => {
+                let mut tensors = Vec::new();
+                let mut problems = Vec::new();
+                for (name, meta) in found.tensors.iter() {
+                    match found.tensors.read(name) {
+                        Ok(data) => {
+                            let (name, shape) = (name.to_owned(), meta.shape.clone());
+                            tensors.push(NamedTensor { name, shape, data, trainable: true });
+                        }
+                        Err(problem) => problems.push(problem),
+                    }
+                }
+                Problems(problems).into_result()?;
+                let tokenizer = Arc::new(checkpoint::tokenizer(&found)?);
+                Self { config: found.about.config, tokenizer, tensors: Tensors::Reference(tensors) }
+            }
+        };
+        let (tokens, known) =
+            (found.tokenizer.vocabulary(), found.config["vocab_size"].as_u64().unwrap_or(0) as usize);
+        if tokens > known {
+            let problem = Problem::new(format!(
+                "the tokenizer of `{from}` has {tokens} tokens, its model knows {known}"
+            ));
+            return Err(problem.help("the files of two models were mixed").into());
+        }
+        Ok(found)
+    }
+
+    fn package(dir: &Path) -> Result<Self, TrainError> {
+        let package = Package::load(dir)?;
+        let bad = |message: String| TrainError::from(Problem::new(message).file(dir.join("model.json")));
+        let recipe: Recipe = serde_json::from_value(package.manifest.recipe)
+            .map_err(|e| bad(format!("the package is damaged in its recipe: {e}")))?;
+        if !recipe.task.is_language() {
+            return Err(bad(format!("this is a model of {}, and not of text", recipe.task.name())));
+        }
+        let pipeline: TextPipeline = serde_json::from_value(package.manifest.preprocessing)
+            .map_err(|e| bad(format!("the package is damaged in its preprocessing: {e}")))?;
+        let file = |name: &str| package.files.get(name).map(Vec::as_slice);
+        let json = file(TOKENIZER).ok_or_else(|| bad(format!("the package has no {TOKENIZER}")))?;
+        let tokenizer = Arc::new(Tokenizer::from_bytes(json, file(TOKENIZER_CONFIG))?);
+        let tensors = package
+            .weights
+            .tensors
+            .into_iter()
+            .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
+            .collect();
+        Ok(Self { config: pipeline.config, tokenizer, tensors: Tensors::Own(tensors) })
+    }
+
+    /// Puts the weights into a model of the same sizes. A head that the weights lack keeps its initial ones, and one
+    /// that the model lacks is left out.
+    ///
+    /// # Errors
+    /// Names every tensor that is missing, unknown or of another shape.
+    pub fn put<M: Module>(&self, model: M, reference: &Reference) -> Result<M, TrainError> {
+        let tensors = match &self.tensors {
+            Tensors::Reference(tensors) => tensors.clone(),
+            Tensors::Own(tensors) => reference.to_reference(tensors.clone()),
+        };
+        Ok(reference.load(model, tensors)?.0)
+    }
+}
+
+/// Freezes what is not trained and adds low-rank additions, as a recipe says.
+///
+/// # Errors
+/// Targets that no layer's name ends with.
+pub fn adapt<M: Adapted>(
+    model: M,
+    recipe: &PretrainedModel,
+    seed: u64,
+    device: &Device,
+) -> Result<M, TrainError> {
+    match &recipe.lora {
+        Some(lora) => Ok(add_lora(model, lora, seed, device)?),
+        None => Ok(freeze(model, recipe.train, recipe.last_layers)),
+    }
+}
