@@ -29,6 +29,10 @@ pub enum Command {
     Predict(PredictArgs),
     /// Continue a text, or answer in a conversation.
     Generate(GenerateArgs),
+    /// Make a package of a model that others made: a Hugging Face folder, a GGUF file, `hf:ORG/NAME`.
+    Import(ImportArgs),
+    /// Write a model in a format that others read, and check that it does the same.
+    Export(ExportArgs),
     /// List, show, compare and remove runs.
     Runs {
         /// What to do; `list` if left out.
@@ -155,6 +159,58 @@ pub struct PredictArgs {
     /// Folder that holds the runs.
     #[arg(long, default_value = "runs", value_name = "DIR")]
     pub root: PathBuf,
+}
+
+/// Arguments of `jishi import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A Hugging Face folder, a GGUF file, `package:NAME` or `hf:ORG/NAME`.
+    pub source: String,
+    /// The package's folder.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `jishi export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Name of a run (or the start of one) under `runs`, or a folder.
+    pub run: String,
+    /// The format.
+    #[arg(long, value_enum)]
+    pub format: ExportName,
+    /// Number type of the weights. Default: f32.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub weights: ExportWeights,
+    /// The folder, or the GGUF file.
+    #[arg(long, short, value_name = "PATH")]
+    pub out: PathBuf,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// A format of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportName {
+    /// A Hugging Face folder with `model.safetensors`.
+    Safetensors,
+    /// A GGUF file, for llama.cpp.
+    Gguf,
+}
+
+/// A number type of exported weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportWeights {
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit floating point.
+    F16,
+    /// bfloat16; not for GGUF.
+    Bf16,
+    /// Blocks of 32 integers of 8 bits; for GGUF.
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 /// Arguments of `jishi generate`.

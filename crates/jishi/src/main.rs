@@ -63,6 +63,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Check(args) => commands::check::run(&args, json),
         Command::Evaluate(args) => commands::evaluate::run(&args, json),
         Command::Predict(args) => commands::predict::run(&args, json),
+        Command::Import(args) => commands::transfer::import(&args, json),
+        Command::Export(args) => commands::transfer::export(&args, json),
         Command::Generate(args) => commands::generate::run(&args, json),
         Command::Runs { command, root } => commands::runs::run(command, &root, json),
         Command::Plot(args) => commands::plot::run(&args, json),

@@ -10,6 +10,7 @@ pub mod predict;
 pub mod recipe;
 pub mod runs;
 pub mod train;
+pub mod transfer;
 pub mod verify_resume;
 
 use std::io::Write;

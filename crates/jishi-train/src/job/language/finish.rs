@@ -27,6 +27,7 @@ use crate::error::TrainError;
 use crate::job::finish::{curves, end, model_card, with_intervals};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
+use crate::job::train::recipe_json;
 
 /// Largest relative difference between the outputs of the trained model and of its package.
 const GOLDEN_TOLERANCE: f64 = 1e-4;
@@ -76,35 +77,6 @@ impl<T: LanguageTask> Prepared<T> {
     #[must_use]
     pub fn files(&self) -> &[Fingerprint] {
         &self.files
-    }
-
-    fn package(
-        &self,
-        recipe: &Recipe,
-        manifest: &RunManifest,
-        model: &T::Model,
-    ) -> Result<Package, TrainError> {
-        let pipeline = TextPipeline { config: self.task.config(model), ..self.pipeline.clone() };
-        let preprocessing = serde_json::to_value(&pipeline).expect("a pipeline has string keys alone");
-        let mut packed =
-            PackageManifest::new(env!("CARGO_PKG_VERSION"), manifest.recipe.clone(), preprocessing);
-        let column = |name: &str| ColumnSchema { name: name.into(), kind: "text".into(), description: None };
-        packed.inputs = vec![column(recipe.text.as_ref().map_or("text", |t| t.column.as_str()))];
-        packed.outputs = vec![column(if recipe.task.writes_text() { "text" } else { "prediction" })];
-        packed.metrics = manifest.metrics.clone();
-        packed.golden = Golden {
-            inputs: self.golden.clone(),
-            outputs: self.task.golden(&self.task.plain(model), &self.golden)?,
-        };
-        let tensors = export_weights(&self.task.plain(model))
-            .into_iter()
-            .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
-            .collect();
-        let files = BTreeMap::from([
-            (TOKENIZER.to_owned(), self.tokenizer.to_json()),
-            (TOKENIZER_CONFIG.to_owned(), self.tokenizer.config_json()),
-        ]);
-        Ok(Package { manifest: packed, weights: TensorFile { tensors, scalars: Scalars::default() }, files })
     }
 
     fn about(&self, recipe: &Recipe, name: &str, samples: &[Sample]) -> About {
@@ -178,7 +150,9 @@ impl<T: LanguageTask> Subject for Prepared<T> {
         }
         manifest.metrics = with_intervals(report);
         let drawn = curves(run, recipe, manifest, "curves")?;
-        let package = self.package(recipe, manifest, model)?;
+        let mut package =
+            pack(&self.task, recipe, &self.tokenizer, &self.pipeline, model, self.golden.clone())?;
+        package.manifest.metrics = manifest.metrics.clone();
         package.save(&RealFs, &run.model())?;
         replay(&run.model(), &package.manifest.golden, device)?;
         let samples = self.task.samples(model)?;
@@ -191,18 +165,54 @@ impl<T: LanguageTask> Subject for Prepared<T> {
     }
 }
 
+/// A package of a model: low-rank additions are put into its weights, and its golden outputs are those of the result.
+///
+/// # Errors
+/// Golden inputs that the model can't read.
+pub fn pack<T: LanguageTask>(
+    task: &T,
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    pipeline: &TextPipeline,
+    model: &T::Model,
+    golden: Vec<Map<String, Value>>,
+) -> Result<Package, TrainError> {
+    let plain = task.plain(model);
+    let pipeline = TextPipeline { config: task.config(&plain), ..pipeline.clone() };
+    let preprocessing = serde_json::to_value(&pipeline).expect("a pipeline has string keys alone");
+    let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), recipe_json(recipe), preprocessing);
+    let column = |name: &str| ColumnSchema { name: name.into(), kind: "text".into(), description: None };
+    packed.inputs = vec![column(recipe.text.as_ref().map_or("text", |t| t.column.as_str()))];
+    packed.outputs = vec![column(if recipe.task.writes_text() { "text" } else { "prediction" })];
+    packed.golden = Golden { outputs: task.golden(&plain, &golden)?, inputs: golden };
+    let tensors = export_weights(&plain)
+        .into_iter()
+        .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
+        .collect();
+    let files = BTreeMap::from([
+        (TOKENIZER.to_owned(), tokenizer.to_json()),
+        (TOKENIZER_CONFIG.to_owned(), tokenizer.config_json()),
+    ]);
+    Ok(Package { manifest: packed, weights: TensorFile { tensors, scalars: Scalars::default() }, files })
+}
+
+/// The first row of two lists of outputs that differ by more than rounding.
+#[must_use]
+pub fn differ(found: &[Vec<f64>], expected: &[Vec<f64>]) -> Option<usize> {
+    let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
+    found.iter().zip(expected).position(|(f, e)| f.len() != e.len() || f.iter().zip(e).any(differs))
+}
+
 /// Loads the package from disk and compares with what the trained model gave.
 fn replay(dir: &Path, golden: &Golden, device: &Device) -> Result<(), TrainError> {
     let found = TextPredictor::load(dir, device)?.golden(&golden.inputs)?;
-    for (row, (found, expected)) in found.iter().zip(&golden.outputs).enumerate() {
-        let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
-        if found.len() != expected.len() || found.iter().zip(expected).any(differs) {
-            let message = format!(
-                "the model package gives {found:?} for golden text {row}, the trained model {expected:?}"
-            );
-            let problem = Problem::new(message).file(dir).help("this is an error in Jishi: please report it");
-            return Err(TrainError::Bad(problem.into()));
-        }
+    if let Some(row) = differ(&found, &golden.outputs) {
+        let message = format!(
+            "the model package gives {:?} for golden text {row}, the trained model {:?}",
+            found[row], golden.outputs[row]
+        );
+        let problem = Problem::new(message).file(dir).help("this is an error in Jishi: please report it");
+        return Err(problem.into());
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ pub mod generate;
 pub mod predictor;
 pub mod pretrained;
 pub mod source;
+pub mod transfer;
 
 pub use predictor::TextPredictor;
 pub use source::TextSource;

@@ -1,0 +1,196 @@
+//! `jishi import` and `jishi export`: models from others' formats into packages, and back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use jishi_hub::{About, Dtype};
+use jishi_models::language::CausalModel;
+use jishi_models::{NamedTensor, Reference};
+use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_runs::package::Package;
+use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
+use jishi_runs::{RealFs, RunError};
+use jishi_tasks::language::{CausalTask, LanguageTask};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::finish::{differ, pack};
+use super::pretrained::Pretrained;
+use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline};
+use crate::error::TrainError;
+
+/// Texts that an imported model is checked with.
+const TEXTS: [&str; 3] = [
+    "The quick brown fox jumps over the lazy dog.",
+    "In 1905 a clerk in Bern wrote four papers.",
+    "千里之行，始于足下。",
+];
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// Folder of the package.
+    pub path: PathBuf,
+    /// Its task.
+    pub task: String,
+    /// Its family.
+    pub family: String,
+    /// Numbers of the model.
+    pub parameters: usize,
+    /// Tokens of its tokenizer.
+    pub vocabulary: usize,
+}
+
+/// Makes a package in `out` of a model that others made.
+///
+/// # Errors
+/// As [`Pretrained::read`]; a family without a task; a folder with other things in it.
+pub fn import(
+    source: &str,
+    out: &Path,
+    device: &Device,
+    say: &mut dyn FnMut(&str),
+) -> Result<Imported, TrainError> {
+    let found = Pretrained::read(source, Path::new(""), say)?;
+    let family = found.config["model_type"].as_str().unwrap_or_default().to_owned();
+    let task = match family.as_str() {
+        "gpt2" | "llama" => TaskName::CausalLm,
+        other => {
+            let problem = Problem::new(format!("a model of family `{other}` can't be imported by itself"));
+            return Err(problem
+                .help("name it in `model.from` of a recipe, which says what it is for")
+                .into());
+        }
+    };
+    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let recipe = json!({
+        "name": name, "task": task.name(), "data": { "source": source },
+        "text": {}, "tokenizer": {}, "model": { "family": "pretrained", "from": source },
+        "generate": { "temperature": 0.0 },
+    });
+    let recipe: Recipe = serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?;
+    let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
+    let model = model_of(&task, &found, device)?;
+    let pipeline = TextPipeline { config: found.config.clone(), length: model.context(), labels: None };
+    let golden: Vec<Map<String, Value>> =
+        TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
+    let mut package = pack(&task, &recipe, &found.tokenizer, &pipeline, &model, golden)?;
+    package.manifest.family.clone_from(&family);
+    package.save(&RealFs, out)?;
+    Ok(Imported {
+        path: out.to_owned(),
+        task: recipe.task.name().into(),
+        family,
+        parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
+        vocabulary: found.tokenizer.vocabulary(),
+    })
+}
+
+fn model_of(task: &CausalTask, found: &Pretrained, device: &Device) -> Result<CausalModel, TrainError> {
+    let fresh = task.build(&found.config, device)?;
+    let reference = fresh.reference();
+    found.put(fresh, &reference)
+}
+
+/// A format of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// A Hugging Face folder, with `model.safetensors`.
+    Safetensors,
+    /// A GGUF file.
+    Gguf,
+}
+
+/// Writes a package in a format of others, reads it back, and checks that it does the same.
+///
+/// # Errors
+/// A damaged package; a family or number type that the format does not know; an export that does not give the golden
+/// outputs.
+pub fn export(
+    package: &Path,
+    format: ExportFormat,
+    dtype: Dtype,
+    out: &Path,
+    device: &Device,
+) -> Result<(), TrainError> {
+    if out.exists() {
+        let problem = Problem::new("there already is such a file or folder, which is not overwritten");
+        return Err(problem.file(out).help("choose another `--out`, or remove it").into());
+    }
+    let loaded = Package::load(package)?;
+    let bad = |message: String| TrainError::from(Problem::new(message).file(package.join("model.json")));
+    let recipe: Recipe = serde_json::from_value(loaded.manifest.recipe)
+        .map_err(|e| bad(format!("the package is damaged in its recipe: {e}")))?;
+    if !recipe.task.is_language() {
+        let problem = Problem::new(format!("a model of {} has no such format", recipe.task.name()));
+        return Err(problem.file(package).help("models on text have").into());
+    }
+    let pipeline: TextPipeline = serde_json::from_value(loaded.manifest.preprocessing)
+        .map_err(|e| bad(format!("the package is damaged in its preprocessing: {e}")))?;
+    let reference = reference(&pipeline.config).ok_or_else(|| bad("its family is not known".into()))?;
+    let tensors = loaded
+        .weights
+        .tensors
+        .into_iter()
+        .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
+        .collect();
+    let tensors = reference
+        .to_reference(tensors)
+        .into_iter()
+        .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
+        .collect();
+    let weights = TensorFile { tensors, scalars: Scalars::default() };
+    let about = about(&pipeline.config, &loaded.files);
+    match format {
+        ExportFormat::Safetensors => jishi_hub::folder::write(out, &about, &weights, dtype)?,
+        ExportFormat::Gguf => jishi_hub::gguf::write(out, &about, &weights, dtype)?,
+    }
+    let exact = dtype == Dtype::F32;
+    if exact && recipe.task == TaskName::CausalLm {
+        let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
+        let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
+        let model = model_of(&task, &found, device)?;
+        let golden = &loaded.manifest.golden;
+        let outputs = task.golden(&model, &golden.inputs)?;
+        if let Some(row) = differ(&outputs, &golden.outputs) {
+            let message = format!(
+                "what was exported gives {:?} for golden text {row}, the package {:?}",
+                outputs[row], golden.outputs[row]
+            );
+            return Err(Problem::new(message)
+                .file(out)
+                .help("this is an error in Jishi: please report it")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
+    Ok(std::path::absolute(path).map_err(|e| RunError::io(path, e))?)
+}
+
+fn about(config: &Value, files: &BTreeMap<String, Vec<u8>>) -> About {
+    let json = |name: &str| files.get(name).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let tokenizer_config = json(TOKENIZER_CONFIG);
+    let template = tokenizer_config.as_ref().and_then(|c| c["chat_template"].as_str()).map(str::to_owned);
+    About {
+        config: config.clone(),
+        tokenizer_json: files.get(TOKENIZER).cloned(),
+        tokenizer_config,
+        chat_template: template,
+        ..About::default()
+    }
+}
+
+/// How the reference checkpoints of a family name and lay out tensors.
+fn reference(config: &Value) -> Option<Reference> {
+    Some(match config["model_type"].as_str()? {
+        "gpt2" => jishi_models::gpt2::REFERENCE,
+        "llama" => jishi_models::llama::REFERENCE,
+        "bert" => jishi_models::bert::REFERENCE,
+        "marian" => jishi_models::encoder_decoder::REFERENCE,
+        _ => return None,
+    })
+}

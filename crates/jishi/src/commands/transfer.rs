@@ -1,0 +1,59 @@
+//! `jishi import` and `jishi export`.
+
+use jishi_hub::Dtype;
+use jishi_recipe::Problem;
+use jishi_runs::package;
+use jishi_runs::table::thousands;
+use jishi_train::job::language::transfer::{self, ExportFormat};
+
+use crate::cli::{DeviceName, ExportArgs, ExportName, ExportWeights, ImportArgs};
+use crate::commands::train;
+use crate::error::CliError;
+
+/// Runs `jishi import`.
+pub fn import(args: &ImportArgs, json: bool) -> Result<(), CliError> {
+    let device = train::device(DeviceName::Auto)?;
+    let imported = transfer::import(&args.source, &args.out, &device, &mut |line| eprintln!("{line}"))?;
+    if json {
+        return super::print_json(&imported);
+    }
+    let path = imported.path.display();
+    println!(
+        "{path}: {}, family {}, {} parameters, {} tokens",
+        imported.task,
+        imported.family,
+        thousands(&imported.parameters.to_string()),
+        thousands(&imported.vocabulary.to_string())
+    );
+    println!("generate  jishi generate {path} --prompt TEXT");
+    println!("fine-tune [model] with from = \"{path}\" in a recipe");
+    Ok(())
+}
+
+/// Runs `jishi export`.
+pub fn export(args: &ExportArgs, json: bool) -> Result<(), CliError> {
+    let dtype = match (args.format, args.weights) {
+        (_, ExportWeights::F32) => Dtype::F32,
+        (_, ExportWeights::F16) => Dtype::F16,
+        (ExportName::Safetensors, ExportWeights::Bf16) => Dtype::BF16,
+        (ExportName::Gguf, ExportWeights::Q8_0) => Dtype::Q8_0,
+        (ExportName::Gguf, ExportWeights::Bf16) => {
+            return Err(CliError::bad(Problem::new("GGUF files get f32, f16 or q8_0 weights")));
+        }
+        (ExportName::Safetensors, ExportWeights::Q8_0) => {
+            return Err(CliError::bad(Problem::new("safetensors files get f32, f16 or bf16 weights")));
+        }
+    };
+    let format = match args.format {
+        ExportName::Safetensors => ExportFormat::Safetensors,
+        ExportName::Gguf => ExportFormat::Gguf,
+    };
+    let device = train::device(DeviceName::Auto)?;
+    transfer::export(&package::find(&args.root, &args.run)?, format, dtype, &args.out, &device)?;
+    if json {
+        println!("{}", serde_json::json!({ "path": args.out }));
+    } else {
+        eprintln!("wrote {}", args.out.display());
+    }
+    Ok(())
+}
