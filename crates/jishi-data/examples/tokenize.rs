@@ -1,5 +1,5 @@
 //! How fast a text file is tokenised, into memory by the library and into a file by ours:
-//! `cargo run --release -p jishi-data --example tokenize -- FILE`.
+//! `cargo run --release -p jishi-data --example tokenize -- FILE [FOLDER]`; keeps the tokenizers in FOLDER.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -41,6 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             tokenizer.vocabulary(),
             start.elapsed().as_secs_f64()
         );
+        if let Some(keep) = std::env::args().nth(2) {
+            let path = PathBuf::from(keep).join(format!("{kind:?}.json"));
+            std::io::Write::write_all(&mut std::fs::File::create(path)?, &tokenizer.to_json())?;
+        }
         let library = tokenizers::Tokenizer::from_bytes(tokenizer.to_json()).map_err(|e| e.to_string())?;
         for round in 0..3 {
             let inputs: Vec<&str> = texts.iter().map(String::as_str).collect();

@@ -1,5 +1,7 @@
 //! Tokenizers and chat templates against Hugging Face's libraries in Python; see `fixtures/make_text.py`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use jishi_data::text::chat::ChatTemplate;

@@ -4,8 +4,10 @@
 //! eight bytes, the end of every document (64 bits), and, where not all tokens are learned, a bit for each that is.
 //! All numbers are little-endian.
 
+mod write;
+
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
@@ -22,9 +24,6 @@ const VERSION: u32 = 1;
 /// Bytes of the header: magic, version, bits of a token, key, documents, tokens, whether there are bits of what is
 /// learned, and zeros.
 const HEADER: usize = 80;
-/// Lists of items that are encoded at a time, and items where they are short.
-const BATCHES: usize = 32;
-const ITEMS: usize = 4096;
 
 /// What tokens were made of: equal keys, equal tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +124,7 @@ impl Tokens {
         if let Some(found) = Self::open(path, key, vocabulary).map_err(|e| DataError::io(path, e))? {
             return Ok(found);
         }
-        build(path, key, vocabulary, around, items, encode)?;
+        write::build(path, key, vocabulary, around, items, encode)?;
         Self::open(path, key, vocabulary).map_err(|e| DataError::io(path, e))?.ok_or_else(|| {
             DataError::io(path, io::Error::other("the tokens that were just written can't be read back"))
         })
@@ -333,270 +332,5 @@ pub fn header_fits(bytes: &[u8]) -> bool {
     Header::parse(bytes, bytes.len()).is_some()
 }
 
-fn build<T: Send + Sync>(
-    path: &Path,
-    key: &CacheKey,
-    vocabulary: usize,
-    around: Around,
-    mut items: impl Iterator<Item = Result<Vec<T>, DataError>> + Send,
-    encode: impl Fn(&T) -> Result<Piece, Problem> + Sync,
-) -> Result<(), DataError> {
-    let failed = |e| DataError::io(path, e);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    let mut writer = Writer::new(temporary.as_file(), *key, vocabulary, around).map_err(failed)?;
-    let mut take = || {
-        let mut batch: Vec<T> = Vec::new();
-        for more in items.by_ref().take(BATCHES) {
-            batch.extend(more?);
-            if batch.len() >= ITEMS {
-                break;
-            }
-        }
-        Ok::<_, DataError>(batch)
-    };
-    let mut batch = take()?;
-    let mut pieces: Vec<Piece> = Vec::new();
-    while !batch.is_empty() || !pieces.is_empty() {
-        // Disk and reader work while the next items are encoded.
-        let (encoded, next) = rayon::join(
-            || batch.par_iter().map(&encode).collect::<Result<Vec<Piece>, Problem>>(),
-            || {
-                pieces.iter().try_for_each(|piece| writer.push(piece)).map_err(failed)?;
-                take()
-            },
-        );
-        pieces = encoded?;
-        batch = next?;
-    }
-    writer.finish().map_err(failed)?;
-    temporary.as_file().sync_all().map_err(failed)?;
-    temporary.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
-}
-
-/// Writes tokens as they come.
-struct Writer<'a> {
-    out: BufWriter<&'a File>,
-    header: Header,
-    vocabulary: usize,
-    around: Around,
-    ends: Vec<u64>,
-    /// Bits of what is learned, as soon as something is not.
-    bits: Vec<u8>,
-    /// The last token is learned; a document is open.
-    last_learned: bool,
-    open: bool,
-}
-
-impl<'a> Writer<'a> {
-    fn new(file: &'a File, key: CacheKey, vocabulary: usize, around: Around) -> io::Result<Self> {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        out.write_all(&[0; HEADER])?;
-        let header = Header { wide: wide(vocabulary), key, documents: 0, tokens: 0, masked: false };
-        Ok(Self {
-            out,
-            header,
-            vocabulary,
-            around,
-            ends: Vec::new(),
-            bits: Vec::new(),
-            last_learned: true,
-            open: false,
-        })
-    }
-
-    fn push(&mut self, piece: &Piece) -> io::Result<()> {
-        if !(piece.continues && self.open) {
-            self.close()?;
-            self.open = true;
-            if let Some(bos) = self.around.bos {
-                // A first token that is predicted from nothing is in no window; marking it would cost a bit a token.
-                self.token(bos, true)?;
-            }
-        }
-        let mut ranges = piece.learned.as_deref().map(|ranges| ranges.iter().peekable());
-        for (i, &id) in piece.ids.iter().enumerate() {
-            let learned = ranges.as_mut().is_none_or(|ranges| {
-                while ranges.next_if(|r| r.end <= i).is_some() {}
-                ranges.peek().is_some_and(|r| r.contains(&i))
-            });
-            self.token(id, learned)?;
-        }
-        Ok(())
-    }
-
-    fn token(&mut self, id: u32, learned: bool) -> io::Result<()> {
-        if id as usize >= self.vocabulary {
-            return Err(io::Error::other(format!(
-                "token {id} is not in the vocabulary of {}",
-                self.vocabulary
-            )));
-        }
-        match self.header.wide {
-            true => self.out.write_all(&id.to_le_bytes())?,
-            false => self.out.write_all(&(id as u16).to_le_bytes())?,
-        }
-        let at = self.header.tokens;
-        if !learned && !self.header.masked {
-            self.header.masked = true;
-            self.bits = vec![0xff; at / 8];
-            if !at.is_multiple_of(8) {
-                self.bits.push((1 << (at % 8)) - 1);
-            }
-        }
-        if self.header.masked {
-            if at.is_multiple_of(8) {
-                self.bits.push(0);
-            }
-            self.bits[at / 8] |= u8::from(learned) << (at % 8);
-        }
-        self.last_learned = learned;
-        self.header.tokens += 1;
-        Ok(())
-    }
-
-    /// Ends the open document.
-    fn close(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.open) {
-            return Ok(());
-        }
-        if let Some(eos) = self.around.eos {
-            self.token(eos, self.last_learned)?;
-        }
-        self.ends.push(self.header.tokens as u64);
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.close()?;
-        let tokens = self.header.tokens;
-        let padding = padded(tokens, self.header.wide) - tokens * width(self.header.wide);
-        self.out.write_all(&[0; 8][..padding])?;
-        for end in &self.ends {
-            self.out.write_all(&end.to_le_bytes())?;
-        }
-        self.out.write_all(&self.bits)?;
-        self.header.documents = self.ends.len();
-        self.out.seek(SeekFrom::Start(0))?;
-        self.out.write_all(&self.header.bytes())?;
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
-    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    pub(crate) fn tokens(pieces: Vec<Piece>, vocabulary: usize, around: Around) -> Tokens {
-        let folder = tempfile::tempdir().unwrap();
-        let items = pieces.chunks(3).map(|pieces| Ok(pieces.to_vec())).collect::<Vec<_>>().into_iter();
-        let path = folder.path().join("sub/tokens");
-        Tokens::open_or_build(&path, &CacheKey([7; 32]), vocabulary, around, items, |p: &Piece| Ok(p.clone()))
-            .unwrap()
-    }
-
-    fn piece(ids: &[u32]) -> Piece {
-        Piece { ids: ids.to_vec(), ..Piece::default() }
-    }
-
-    #[test]
-    fn documents_come_back_with_what_is_around_them() {
-        let around = Around { bos: Some(8), eos: Some(9) };
-        let pieces = vec![
-            piece(&[1, 2]),
-            Piece { continues: true, ..piece(&[3]) },
-            piece(&[]),
-            Piece { learned: Some(vec![1..2, 3..4]), ..piece(&[1, 2, 3, 4, 5]) },
-        ];
-        for vocabulary in [10, 70_000] {
-            let tokens = tokens(pieces.clone(), vocabulary, around);
-            let mut all = Vec::new();
-            tokens.read(0..tokens.len(), &mut all);
-            assert_eq!(all, [8, 1, 2, 3, 9, 8, 9, 8, 1, 2, 3, 4, 5, 9]);
-            assert_eq!((0..3).map(|i| tokens.document(i)).collect::<Vec<_>>(), [0..5, 5..7, 7..14]);
-            assert_eq!((tokens.document_of(4), tokens.document_of(5), tokens.document_of(13)), (0, 1, 2));
-            let learned: Vec<usize> = (8..14).filter(|&t| tokens.learned(t)).collect();
-            assert_eq!(learned, [9, 11]);
-            assert!((0..8).all(|t| tokens.learned(t)));
-        }
-        assert_eq!(tokens(Vec::new(), 10, around).documents(), 0);
-    }
-
-    #[test]
-    fn used_again_with_the_same_key_alone_and_never_when_damaged() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokens");
-        let key = CacheKey([1; 32]);
-        let make = |key, ids: &[u32]| {
-            let items = [Ok(vec![piece(ids)])];
-            let made =
-                Tokens::open_or_build(&path, &key, 10, Around::default(), items.into_iter(), |p: &Piece| {
-                    Ok(p.clone())
-                })
-                .unwrap();
-            let mut out = Vec::new();
-            made.read(0..made.len(), &mut out);
-            out
-        };
-        assert_eq!(make(key, &[1, 2, 3]), [1, 2, 3]);
-        assert_eq!(make(key, &[4]), [1, 2, 3]);
-        assert_eq!(make(CacheKey([2; 32]), &[4]), [4]);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        make(key, &[1, 2, 3]);
-        let good = std::fs::read(&path).unwrap();
-        // A lower vocabulary: a token that is beyond it.
-        assert!(Tokens::open(&path, &key, 3).unwrap().is_none());
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 0x80;
-            std::fs::write(&path, &bad).unwrap();
-            let free = (68..HEADER).contains(&at) || at == HEADER + 6 || at == HEADER + 7;
-            assert_eq!(Tokens::open(&path, &key, 10).unwrap().is_some(), free, "byte {at}");
-        }
-        for length in 0..good.len() {
-            std::fs::write(&path, &good[..length]).unwrap();
-            assert!(Tokens::open(&path, &key, 10).unwrap().is_none(), "{length} bytes");
-        }
-        assert_eq!(make(key, &[5]), [5]);
-    }
-
-    #[test]
-    fn keys_depend_on_everything() {
-        let source = |text: &str| Source::Memory { name: "a.txt".into(), bytes: text.as_bytes().into() };
-        let key = |text: &str, parts: &[&[u8]]| CacheKey::of(&[source(text)], parts).unwrap();
-        assert_eq!(key("a", &[b"x"]), key("a", &[b"x"]));
-        assert_ne!(key("a", &[b"x"]), key("b", &[b"x"]));
-        assert_ne!(key("a", &[b"xy", b"z"]), key("a", &[b"x", b"yz"]));
-        assert!(CacheKey::of(&[Source::File("none".into())], &[]).is_err());
-    }
-
-    #[test]
-    fn order_is_kept_over_batches() {
-        let pieces: Vec<Piece> = (0..10_000).map(|i| piece(&[i, i + 1])).collect();
-        let tokens = tokens(pieces, 20_000, Around::default());
-        let mut out = Vec::new();
-        tokens.read(0..tokens.len(), &mut out);
-        assert!(out.chunks(2).zip(0..).all(|(pair, i)| pair == [i, i + 1]));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_header_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut bytes = bytes;
-            let _ = header_fits(&bytes);
-            if bytes.len() >= 12 {
-                bytes[..8].copy_from_slice(MAGIC);
-                bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-                let _ = header_fits(&bytes);
-            }
-        }
-    }
-}
+pub(super) mod tests;

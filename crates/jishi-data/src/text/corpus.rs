@@ -1,9 +1,10 @@
 //! The documents that a recipe means: read once to check, count and split them, and then again, split by split.
 
-use std::path::Path;
+mod part;
 
 use jishi_recipe::{BadRows, Deduplicate, Problem, Problems, Split, SplitBy, Text};
 
+pub use self::part::PartDocuments;
 use super::cache::CacheKey;
 use super::dedupe::Seen;
 use super::documents::{BadRow, Columns, Document, Documents, Target};
@@ -11,7 +12,7 @@ use super::statistics::{Counter, Statistics};
 use super::tokenizer::Tokenizer;
 use crate::error::DataError;
 use crate::ledger::{Action, Ledger};
-use crate::source::{ReadOptions, Source, resolve_names};
+use crate::source::{ReadOptions, Source};
 use crate::split::split_documents;
 
 /// Problems of rows that are shown one by one.
@@ -75,56 +76,6 @@ enum Assignment {
     Documents(Vec<Option<Part>>),
     /// Characters of a running text where the parts end.
     Stream([u64; 3]),
-}
-
-/// [`crate::resolve_names`] for text: a folder stands for all files in it and below it, sorted, hidden ones left out.
-///
-/// # Errors
-/// As [`crate::resolve_names`]; a folder without files.
-pub fn resolve_text(names: &[&str], base: &Path) -> Result<Vec<Source>, Problems> {
-    let mut sources = Vec::new();
-    let mut problems = Vec::new();
-    for name in names {
-        let path = base.join(name);
-        if !path.is_dir() {
-            match resolve_names(&[name], base) {
-                Ok(found) => sources.extend(found),
-                Err(Problems(found)) => problems.extend(found),
-            }
-            continue;
-        }
-        let mut files = Vec::new();
-        match files_below(&path, &mut files, 0) {
-            Ok(()) if files.is_empty() => {
-                problems.push(Problem::new("this folder holds no files").file(&path))
-            }
-            Ok(()) => {
-                files.sort();
-                sources.extend(files.into_iter().map(Source::File));
-            }
-            Err(error) => problems.push(Problem::new(format!("can't read this folder: {error}")).file(&path)),
-        }
-    }
-    if names.is_empty() {
-        problems.push(Problem::new("`source` is an empty list").help("name at least one file"));
-    }
-    Problems(problems).into_result().map(|()| sources)
-}
-
-fn files_below(folder: &Path, files: &mut Vec<std::path::PathBuf>, depth: usize) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if hidden {
-            continue;
-        }
-        if path.is_file() {
-            files.push(path);
-        } else if path.is_dir() && depth < 32 {
-            files_below(&path, files, depth + 1)?;
-        }
-    }
-    Ok(())
 }
 
 impl Corpus {
@@ -305,9 +256,10 @@ impl Corpus {
         if self.options.target.is_some() && document.target.is_none() {
             return Some("no target");
         }
-        let characters = || texts_of(document).map(|t| t.chars().count()).sum::<usize>();
-        (text.min_characters > 1 && characters() < text.min_characters)
-            .then_some("fewer characters than `min_characters`")
+        // Of what is learned: a label or a prompt makes no text longer.
+        let learned = document.messages.iter().map(|m| &m.content).chain([&document.text]);
+        let characters: usize = learned.map(|text| text.chars().count()).sum();
+        (characters < text.min_characters).then_some("fewer characters than `min_characters`")
     }
 
     /// Rows that can't be read: an error, or dropped.
@@ -380,7 +332,7 @@ impl Corpus {
     pub fn documents(&self, part: Part) -> Result<PartDocuments<'_>, DataError> {
         let text = self.options.text.document;
         let documents = Documents::open(&self.sources, &self.options.read, &self.columns, text)?;
-        Ok(PartDocuments { corpus: self, part, documents, at: 0, begun: false })
+        Ok(PartDocuments::new(self, part, documents))
     }
 
     /// Texts of at most `most` documents of a part, evenly spread, to train a tokenizer on. A running text comes whole.
@@ -440,73 +392,6 @@ fn texts_of(document: &Document) -> impl Iterator<Item = &str> {
         .chain(text)
         .chain(target)
         .chain(document.rejected.as_deref())
-}
-
-/// Documents of a part, in batches; see [`Corpus::documents`].
-#[derive(Debug)]
-pub struct PartDocuments<'a> {
-    corpus: &'a Corpus,
-    part: Part,
-    documents: Documents,
-    /// Documents, or characters of a running text, that were read.
-    at: u64,
-    begun: bool,
-}
-
-impl PartDocuments<'_> {
-    /// The files that [`Document::file`] counts.
-    #[must_use]
-    pub fn files(&self) -> &[std::path::PathBuf] {
-        &self.documents.files
-    }
-
-    fn select(&mut self, batch: Vec<Document>) -> Vec<Document> {
-        match &self.corpus.assignment {
-            Assignment::Documents(parts) => {
-                let first = self.at as usize;
-                self.at += batch.len() as u64;
-                let part = |i: usize| parts.get(i).copied().flatten();
-                batch
-                    .into_iter()
-                    .zip(first..)
-                    .filter(|(_, i)| part(*i) == Some(self.part))
-                    .map(|(d, _)| d)
-                    .collect()
-            }
-            Assignment::Stream(ends) => {
-                let end = ends[self.part as usize];
-                let start = if self.part == Part::Train { 0 } else { ends[self.part as usize - 1] };
-                let mut out = Vec::new();
-                for mut piece in batch {
-                    let characters = piece.text.chars().count() as u64;
-                    let (from, to) = (start.max(self.at), end.min(self.at + characters));
-                    if from < to {
-                        let byte = |n: u64| {
-                            let mut places = piece.text.char_indices().map(|(at, _)| at);
-                            places.nth((n - self.at) as usize).unwrap_or(piece.text.len())
-                        };
-                        let (first, last) = (byte(from), byte(to));
-                        piece.line +=
-                            memchr::memchr_iter(b'\n', &piece.text.as_bytes()[..first]).count() as u64;
-                        piece.text = piece.text[first..last].to_owned();
-                        piece.continues = std::mem::replace(&mut self.begun, true);
-                        out.push(piece);
-                    }
-                    self.at += characters;
-                }
-                out
-            }
-        }
-    }
-}
-
-impl Iterator for PartDocuments<'_> {
-    type Item = Result<Vec<Document>, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.documents.next_batch().transpose()?;
-        Some(batch.map(|batch| self.select(batch)))
-    }
 }
 
 #[cfg(test)]

@@ -51,7 +51,10 @@ pub mod documents;
 pub mod labels;
 pub mod pieces;
 mod plain;
+mod resolve;
 mod rows;
 pub mod statistics;
 pub mod tokenizer;
 pub mod windows;
+
+pub use self::resolve::resolve_text;

@@ -356,11 +356,13 @@ mod tests {
     use crate::text::documents::Documents;
     use crate::{DataError, ReadOptions, Source};
 
+    type BadLines = Vec<(u64, &'static str)>;
+
     fn read(
         name: &str,
         bytes: &[u8],
         columns: &[(Role, &str)],
-    ) -> Result<(Vec<Document>, Vec<(u64, &'static str)>), DataError> {
+    ) -> Result<(Vec<Document>, BadLines), DataError> {
         let source = Source::Memory { name: name.into(), bytes: bytes.into() };
         let columns = Columns(columns.iter().map(|(r, n)| (*r, n.to_string())).collect());
         let mut documents =

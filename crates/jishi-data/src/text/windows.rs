@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn prompts_are_read_and_not_learned() {
-        let piece = Piece { ids: vec![1, 2, 3, 4], learned: Some(vec![2..4]), continues: false };
+        let piece =
+            Piece { ids: vec![1, 2, 3, 4], learned: Some(std::iter::once(2..4).collect()), continues: false };
         let tokens = Arc::new(tokens(vec![piece], 10, Around { bos: None, eos: Some(9) }));
         let windows = Windows::packed(tokens, 4, 0);
         let mut batch = WindowBatch::default();
