@@ -176,7 +176,7 @@ multiversion! {
         });
     }
 
-    fn gated_values(activation: Activation, gate: &[f32], x: &[f32], y: &mut [f32]) {
+    pub(super) fn gated_values(activation: Activation, gate: &[f32], x: &[f32], y: &mut [f32]) {
         for_each_activation!(activation, |a| for ((g, x), y) in gate.iter().zip(x).zip(y) {
             *y = a.value::<FMA>(*g) * x;
         });

@@ -8,7 +8,7 @@
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::activation::{Activation, for_each_activation};
+use super::activation::{Activation, gated_values};
 use super::gemm::round_bits;
 use super::matvec::{Line, PANEL, dot};
 use crate::math::exp;
@@ -216,22 +216,20 @@ impl HeadCache {
     }
 }
 
-multiversion! {
-    /// `activation(gate) · value` (Shazeer 2020, "GLU Variants Improve Transformer") for each row of `inner` gates and
-    /// as many values after them.
-    ///
-    /// # Shapes
-    /// - `first`: `[rows, 2 · inner]`
-    /// - `out`: `[rows, inner]`
-    pub fn let_through(first: &[f32], out: &mut [f32], inner: usize, activation: Activation) {
-        for (first, out) in first.chunks_exact(2 * inner).zip(out.chunks_exact_mut(inner)) {
-            let (gates, values) = first.split_at(inner);
-            for_each_activation!(activation, |a| for ((out, gate), value) in out.iter_mut().zip(gates).zip(values) {
-                *out = a.value::<FMA>(*gate) * value;
-            });
-        }
+/// `activation(gate) · value` (Shazeer 2020, "GLU Variants Improve Transformer") for each row of `inner` gates and
+/// as many values after them, on the calling thread.
+///
+/// # Shapes
+/// - `first`: `[rows, 2 · inner]`
+/// - `out`: `[rows, inner]`
+pub fn let_through(level: Level, first: &[f32], out: &mut [f32], inner: usize, activation: Activation) {
+    for (first, out) in first.chunks_exact(2 * inner).zip(out.chunks_exact_mut(inner)) {
+        let (gates, values) = first.split_at(inner);
+        gated_values(level, activation, gates, values, out);
     }
+}
 
+multiversion! {
     /// Scores to `exp(scale · (score − largest))`; returns one over their sum.
     fn softmax(scores: &mut [f32], scale: f32) -> f32 {
         const LANES: usize = 16;
