@@ -23,6 +23,13 @@ use crate::task::{Direction, Evaluation, Sample, SplitName, Task, TaskError};
 /// Tokens of a forward pass in evaluation, about.
 const TOKENS: usize = 1 << 14;
 
+/// [`IGNORE`] as an index of Burn's, which are never negative.
+const NOTHING: u32 = i32::MAX as u32;
+
+fn index(token: u32) -> i32 {
+    if token == IGNORE { i32::MAX } else { token as i32 }
+}
+
 /// Next-token prediction over windows of a text.
 #[derive(Debug)]
 pub struct CausalTask {
@@ -80,7 +87,7 @@ impl CausalTask {
     }
 
     fn options(&self, label_smoothing: f32) -> Options {
-        Options { label_smoothing, ignore_index: Some(IGNORE) }
+        Options { label_smoothing, ignore_index: Some(NOTHING) }
     }
 
     fn gather(&self, split: &Windows, rows: impl Iterator<Item = usize>) -> CausalBatch {
@@ -90,7 +97,7 @@ impl CausalTask {
         let shape = [rows.len(), split.length()];
         // Constants need no tape.
         let device = self.device.clone().inner();
-        let ints = |values: &[u32]| values.iter().map(|v| *v as i32).collect::<Vec<_>>();
+        let ints = |values: &[u32]| values.iter().map(|v| index(*v)).collect::<Vec<_>>();
         let apart = scratch.starts.iter().any(|s| *s != 0);
         let table =
             |values: &[u32]| Tensor::<2, Int>::from_data(TensorData::new(ints(values), shape), &device);
@@ -232,7 +239,7 @@ impl LanguageTask for CausalTask {
             let mut tokens = prompt_tokens(&self.tokenizer, text_of(row, "text"))?;
             tokens.truncate(model.context() + 1);
             let n = tokens.len().saturating_sub(1).max(1);
-            let ints = |values: &[u32]| values.iter().map(|v| *v as i32).collect::<Vec<_>>();
+            let ints = |values: &[u32]| values.iter().map(|v| index(*v)).collect::<Vec<_>>();
             let inputs = Tensor::<2, Int>::from_data(TensorData::new(ints(&tokens[..n]), [1, n]), &device);
             let mut targets = tokens[1..].to_vec();
             targets.resize(n, IGNORE);

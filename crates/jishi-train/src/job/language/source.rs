@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jishi_data::text::cache::{Around, CacheKey, Piece, Tokens};
-use jishi_data::text::corpus::{Corpus, CorpusOptions, Part, resolve_text};
+use jishi_data::text::corpus::{Corpus, CorpusOptions, Part};
 use jishi_data::text::documents::Document;
+use jishi_data::text::resolve_text;
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer, TrainOptions, train};
 use jishi_data::{ReadOptions, Source};
 use jishi_recipe::{Problem, Recipe, Text};
