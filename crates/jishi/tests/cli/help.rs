@@ -4,12 +4,15 @@ use serde_json::Value;
 
 use crate::place::{Place, snapshot};
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 26] = [
     "",
     "train",
     "check",
     "evaluate",
     "predict",
+    "import",
+    "export",
+    "generate",
     "runs",
     "runs list",
     "runs show",
