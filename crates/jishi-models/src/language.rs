@@ -87,7 +87,6 @@ impl CausalConfig {
 
 /// A model that predicts the next token.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a run holds one; a box would gain nothing")]
 pub enum CausalModel {
     /// GPT-2.
     Gpt2(Gpt2),
