@@ -5,7 +5,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use jishi_kernels::Activation;
-use jishi_kernels::cpu::cross_entropy::{Layout, Options};
+use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_kernels::ops::{self, Attention};
 use jishi_recipe::{Gpt2Model, Init, Problems};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::init::Scope;
 use crate::layers::norm::LayerNorm;
 use crate::layers::projection::{FeedForwardDropout, Projection, feed_forward};
-use crate::layers::tokens::{Table, positions};
+use crate::layers::tokens::{Table, next_token_logits, next_token_loss, positions};
 use crate::lora::Adapted;
 use crate::reference::{Reference, sizes};
 
@@ -290,8 +290,7 @@ impl Gpt2 {
         context: &mut Context,
     ) -> Tensor<3> {
         let x = self.hidden(tokens, starts, context);
-        let with = ops::Linear { precision: context.precision(), ..ops::Linear::default() };
-        ops::linear(x, self.output().transpose(), with)
+        next_token_logits(x, self.output(), context.precision())
     }
 
     /// Sum of the cross-entropies of next tokens, `[1]`, without holding all logits in memory.
@@ -307,9 +306,7 @@ impl Gpt2 {
         context: &mut Context,
     ) -> Tensor<1> {
         let x = self.hidden(tokens, starts, context);
-        let [batch, time, width] = x.dims();
-        let x = x.reshape([batch * time, width]);
-        ops::linear_cross_entropy(x, self.output(), Layout::OutIn, targets, options, context.precision())
+        next_token_loss(x, self.output(), targets, options, context.precision())
     }
 
     /// The output layer, `[vocabulary, width]`.

@@ -74,6 +74,15 @@ fn unknown(value: &Value, known: &str) -> Problems {
 }
 
 impl CausalConfig {
+    /// Positions at most.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        match self {
+            Self::Gpt2(config) => config.context,
+            Self::Llama(config) => config.context,
+        }
+    }
+
     /// Drops this share in training wherever the family drops something.
     pub fn set_dropout(&mut self, rate: f64) {
         match self {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jishi_models::{Context, NamedTensor, Rng, export_weights, import_weights};
 use jishi_recipe::{EarlyStopping, Train};
+use jishi_runs::tensors::TensorEntry;
 use jishi_tasks::{Direction, Evaluation, SplitName, Task};
 use serde::{Deserialize, Serialize};
 
@@ -292,7 +293,12 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// A prediction that is not finite.
     pub fn validate(&mut self) -> Result<Evaluation, TrainError> {
         let model = self.evaluated_model()?;
-        let evaluation = self.task.evaluate(&model, SplitName::Validation)?;
+        self.judge(&model)
+    }
+
+    /// As [`Trainer::validate`], of a model that is there already.
+    fn judge(&mut self, model: &T::Model) -> Result<Evaluation, TrainError> {
+        let evaluation = self.task.evaluate(model, SplitName::Validation)?;
         self.schedule.observe(evaluation.loss);
         let stopping = self.config.early_stopping.clone();
         let (metric, min_delta) = match &stopping {
@@ -308,7 +314,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             self.progress.best = Some(Best { step: self.progress.step, epoch: self.epoch(), value });
             self.progress.bad_validations = 0;
             if stopping.is_some() {
-                self.best_weights = Some(export_weights(&model));
+                self.best_weights = Some(export_weights(model));
             }
         } else {
             self.progress.bad_validations += 1;
@@ -391,7 +397,8 @@ impl<'a, T: Task> Trainer<'a, T> {
     fn log_validation(&mut self, validates: bool, outputs: &mut Outputs<'_>) -> Result<(), TrainError> {
         let train_loss = self.progress.validated.take().unwrap_or(f64::NAN);
         let (step, epoch) = (self.progress.step, self.epoch());
-        let evaluation = if validates { Some(self.validate()?) } else { None };
+        let model = self.evaluated_model()?;
+        let evaluation = if validates { Some(self.judge(&model)?) } else { None };
         if let Some(evaluation) = &evaluation {
             outputs.record(&Record {
                 step,
@@ -411,7 +418,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             evaluation: evaluation.as_ref(),
             best: best.is_some_and(|b| b.step == step),
         });
-        let samples = self.task.samples(&self.evaluated_model()?)?;
+        let samples = self.task.samples(&model)?;
         outputs.samples(step, &samples)?;
         Ok(())
     }
@@ -547,11 +554,18 @@ pub fn encode_tensors(named: &[NamedTensor]) -> Result<Vec<u8>, TrainError> {
 /// Everything that is wrong with the bytes.
 pub fn decode_tensors(bytes: &[u8], path: &Path) -> Result<Vec<NamedTensor>, TrainError> {
     let file = jishi_runs::tensors::decode(bytes, path)?;
-    let named = |t: jishi_runs::tensors::TensorEntry| NamedTensor {
-        name: t.name,
-        shape: t.shape,
-        data: t.data,
-        trainable: true,
-    };
-    Ok(file.tensors.into_iter().map(named).collect())
+    Ok(named_tensors(file.tensors))
+}
+
+/// Tensors of a file as those of a model.
+#[must_use]
+pub fn named_tensors(entries: Vec<TensorEntry>) -> Vec<NamedTensor> {
+    let named = |t: TensorEntry| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true };
+    entries.into_iter().map(named).collect()
+}
+
+/// Tensors of a model as those of a file.
+#[must_use]
+pub fn tensor_entries(named: Vec<NamedTensor>) -> Vec<TensorEntry> {
+    named.into_iter().map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data }).collect()
 }

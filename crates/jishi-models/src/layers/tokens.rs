@@ -2,7 +2,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
-use jishi_kernels::ops;
+use jishi_kernels::cpu::cross_entropy::{Layout, Options};
+use jishi_kernels::{Precision, ops};
 
 use crate::init::Scope;
 
@@ -47,6 +48,32 @@ pub fn positions(starts: Tensor<2, Int>) -> Tensor<2, Int> {
     let device: Device = starts.device();
     let places = Tensor::<1, Int>::arange(0..time as i64, &device).reshape([1, time]);
     places.expand([batch, time]) - starts
+}
+
+/// Logits of every position's next token, `[batch, time, vocabulary]`.
+///
+/// # Shapes
+/// - x: `[batch, time, width]`, output: `[vocabulary, width]`
+#[must_use]
+pub fn next_token_logits(x: Tensor<3>, output: Tensor<2>, precision: Precision) -> Tensor<3> {
+    ops::linear(x, output.transpose(), ops::Linear { precision, ..ops::Linear::default() })
+}
+
+/// Sum of the cross-entropies of next tokens, `[1]`, without holding all logits in memory.
+///
+/// # Shapes
+/// - x: `[batch, time, width]`, output: `[vocabulary, width]`, targets: `[batch · time]`
+#[must_use]
+pub fn next_token_loss(
+    x: Tensor<3>,
+    output: Tensor<2>,
+    targets: Tensor<1, Int>,
+    options: Options,
+    precision: Precision,
+) -> Tensor<1> {
+    let [batch, time, width] = x.dims();
+    let x = x.reshape([batch * time, width]);
+    ops::linear_cross_entropy(x, output, Layout::OutIn, targets, options, precision)
 }
 
 /// Rows and a table of an output layer with a bias, as the loss of [`ops::linear_cross_entropy`] takes them: the bias

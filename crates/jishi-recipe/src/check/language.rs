@@ -135,11 +135,16 @@ impl Checker<'_> {
         context: usize,
         dropout: f64,
     ) {
+        self.blocks(layers, heads, width);
+        self.at_least("model.context", context, 2);
+        self.share("model.dropout", dropout);
+    }
+
+    /// Sizes of the blocks of a Transformer, on text or on tables.
+    pub(super) fn blocks(&mut self, layers: usize, heads: usize, width: usize) {
         self.at_least("model.layers", layers, 1);
         self.at_least("model.width", width, 1);
         self.at_least("model.heads", heads, 1);
-        self.at_least("model.context", context, 2);
-        self.share("model.dropout", dropout);
         if heads > 0 && width > 0 && !width.is_multiple_of(heads) {
             let message = format!("`model.heads` ({heads}) must divide `model.width` ({width})");
             let near = (width / heads).max(1) * heads;

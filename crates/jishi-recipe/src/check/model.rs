@@ -76,15 +76,7 @@ impl Checker<'_> {
     }
 
     fn ft_transformer(&mut self, ft: &FtTransformerModel) {
-        self.at_least("model.layers", ft.layers, 1);
-        self.at_least("model.width", ft.width, 1);
-        self.at_least("model.heads", ft.heads, 1);
-        if ft.heads > 0 && ft.width > 0 && !ft.width.is_multiple_of(ft.heads) {
-            let message = format!("`model.heads` ({}) must divide `model.width` ({})", ft.heads, ft.width);
-            let near = (ft.width / ft.heads).max(1) * ft.heads;
-            let help = format!("for example: width = {near} with {} heads", ft.heads);
-            self.fault(&["model.heads", "model.width"], message, help);
-        }
+        self.blocks(ft.layers, ft.heads, ft.width);
         self.positive("model.feed_forward", ft.feed_forward);
         if ft.feed_forward > 0.0 && ft.width > 0 && ft.feed_forward * (ft.width as f64) < 1.0 {
             let message = format!(

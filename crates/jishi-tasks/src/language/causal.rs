@@ -10,12 +10,13 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_data::text::windows::{IGNORE, WindowBatch, Windows};
 use jishi_kernels::cpu::cross_entropy::Options;
+use jishi_models::generate::TokenTable;
 use jishi_models::language::{CausalConfig, CausalModel};
 use jishi_models::{Context, LayerRates, ModelError, merge_lora};
 use jishi_recipe::{Precision, Recipe, TaskName};
 use serde_json::{Map, Value};
 
-use crate::language::writer::prompt_tokens;
+use crate::language::writer::{prompt_tokens, token_table};
 use crate::language::{LanguageTask, Writer, text_of};
 use crate::registry::{self, TaskInfo};
 use crate::task::{Direction, Evaluation, Sample, SplitName, Task, TaskError};
@@ -26,8 +27,8 @@ const TOKENS: usize = 1 << 14;
 /// [`IGNORE`] as an index of Burn's, which are never negative.
 const NOTHING: u32 = i32::MAX as u32;
 
-fn index(token: u32) -> i32 {
-    if token == IGNORE { i32::MAX } else { token as i32 }
+fn indices(tokens: &[u32]) -> Vec<i32> {
+    tokens.iter().map(|t| if *t == IGNORE { i32::MAX } else { *t as i32 }).collect()
 }
 
 /// Next-token prediction over windows of a text.
@@ -35,8 +36,8 @@ fn index(token: u32) -> i32 {
 pub struct CausalTask {
     info: &'static TaskInfo,
     splits: [Option<Windows>; 3],
-    /// Bytes of every token's text, `[vocabulary]`.
-    bytes: Vec<u32>,
+    /// The text of every token.
+    table: Arc<TokenTable>,
     /// Windows of a forward pass in evaluation.
     batch: usize,
     label_smoothing: f32,
@@ -73,7 +74,7 @@ impl CausalTask {
         let length = splits.iter().flatten().map(Windows::length).max().unwrap_or(1);
         Self {
             info: registry::task(TaskName::CausalLm),
-            bytes: token_bytes(tokenizer),
+            table: token_table(tokenizer),
             batch: (TOKENS / length).clamp(1, recipe.evaluate.batch.max(1)),
             label_smoothing: recipe.train.loss.label_smoothing as f32,
             precision: recipe.train.precision,
@@ -97,14 +98,13 @@ impl CausalTask {
         let shape = [rows.len(), split.length()];
         // Constants need no tape.
         let device = self.device.clone().inner();
-        let ints = |values: &[u32]| values.iter().map(|v| index(*v)).collect::<Vec<_>>();
         let apart = scratch.starts.iter().any(|s| *s != 0);
         let table =
-            |values: &[u32]| Tensor::<2, Int>::from_data(TensorData::new(ints(values), shape), &device);
+            |values: &[u32]| Tensor::<2, Int>::from_data(TensorData::new(indices(values), shape), &device);
         CausalBatch {
             inputs: table(&scratch.inputs),
             targets: Tensor::from_data(
-                TensorData::new(ints(&scratch.targets), [shape[0] * shape[1]]),
+                TensorData::new(indices(&scratch.targets), [shape[0] * shape[1]]),
                 &device,
             ),
             starts: apart.then(|| table(&scratch.starts)),
@@ -140,27 +140,13 @@ impl CausalTask {
             sum += loss;
             learned += batch.learned;
             let scratch = self.scratch.borrow();
-            bytes += scratch
-                .targets
-                .iter()
-                .filter_map(|t| self.bytes.get(*t as usize))
-                .map(|b| u64::from(*b))
-                .sum::<u64>();
+            bytes += scratch.targets.iter().map(|t| self.table.bytes(*t).len() as u64).sum::<u64>();
         }
         let loss = sum / learned.max(1) as f64;
         let mut metrics = BTreeMap::from([("perplexity".to_owned(), loss.exp())]);
         metrics.insert("bits_per_byte".into(), sum / std::f64::consts::LN_2 / bytes.max(1) as f64);
         Ok(Evaluation { loss, metrics })
     }
-}
-
-/// Bytes of the text of every token; none of special ones.
-fn token_bytes(tokenizer: &Tokenizer) -> Vec<u32> {
-    let bytes = |id: u32| match tokenizer.token_bytes(id) {
-        Some(bytes) if !tokenizer.is_special(id) => bytes.len() as u32,
-        _ => 0,
-    };
-    (0..tokenizer.vocabulary() as u32).map(bytes).collect()
 }
 
 impl Task for CausalTask {
@@ -239,11 +225,10 @@ impl LanguageTask for CausalTask {
             let mut tokens = prompt_tokens(&self.tokenizer, text_of(row, "text"))?;
             tokens.truncate(model.context() + 1);
             let n = tokens.len().saturating_sub(1).max(1);
-            let ints = |values: &[u32]| values.iter().map(|v| index(*v)).collect::<Vec<_>>();
-            let inputs = Tensor::<2, Int>::from_data(TensorData::new(ints(&tokens[..n]), [1, n]), &device);
+            let inputs = Tensor::<2, Int>::from_data(TensorData::new(indices(&tokens[..n]), [1, n]), &device);
             let mut targets = tokens[1..].to_vec();
             targets.resize(n, IGNORE);
-            let targets = Tensor::<1, Int>::from_data(TensorData::new(ints(&targets), [n]), &device);
+            let targets = Tensor::<1, Int>::from_data(TensorData::new(indices(&targets), [n]), &device);
             let mut context = Context::evaluation().with_precision(self.precision);
             let loss = model.loss(inputs, None, targets, self.options(0.0), &mut context);
             losses.push(vec![f64::from(loss.into_scalar::<f32>()) / n as f64]);

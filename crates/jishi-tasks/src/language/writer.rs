@@ -55,10 +55,10 @@ impl Writer {
     }
 }
 
-/// The bytes of every token: what a generation shows and stops at.
+/// The bytes of every token's text, none of special ones: what a generation shows and stops at.
 #[must_use]
 pub fn token_table(tokenizer: &Tokenizer) -> Arc<TokenTable> {
-    let bytes = |id: u32| tokenizer.token_bytes(id).filter(|_| !tokenizer.is_special(id)).unwrap_or_default();
+    let bytes = |id: u32| tokenizer.token_bytes(id).unwrap_or_default();
     Arc::new(TokenTable::new((0..tokenizer.vocabulary() as u32).map(bytes)))
 }
 

@@ -13,7 +13,7 @@ use jishi_runs::manifest::{Metric, RunManifest, Status};
 use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
 use jishi_runs::plots::{self, Curves, FoldMetric, Scene};
 use jishi_runs::run::RunDir;
-use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
+use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_runs::{RealFs, RunError};
 use jishi_tasks::registry::primary_metric;
 use jishi_tasks::{Predictions, SplitName, TableTask, Task};
@@ -24,6 +24,7 @@ use crate::job::predict::{Predictor, class_weight_scalars, outputs};
 use crate::job::prepare::Prepared;
 use crate::job::report::{TrainReport, measure};
 use crate::job::subject::{Finished, Subject};
+use crate::trainer::tensor_entries;
 
 /// File of a run that holds its report.
 pub const REPORT: &str = "evaluation.json";
@@ -216,10 +217,7 @@ fn package(finished: &Ended<'_>, manifest: &RunManifest) -> Result<Package, Trai
     for (name, weight) in class_weight_scalars(prepared.task.head(), pipeline.classes()) {
         scalars.set(name, weight);
     }
-    let tensors = export_weights(*model)
-        .into_iter()
-        .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
-        .collect();
+    let tensors = tensor_entries(export_weights(*model));
     let mut package =
         Package { manifest: packed, weights: TensorFile { tensors, scalars }, files: BTreeMap::new() };
     // What the package itself gives for the golden rows, through the path that prediction takes.
@@ -262,8 +260,7 @@ fn replay(
     for (row, values) in found.iter().enumerate() {
         let expected = [Some(&golden[row]), trained.get(row).filter(|_| of_test)];
         for expected in expected.into_iter().flatten() {
-            let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
-            if values.iter().zip(expected).any(differs) {
+            if differ(values, expected) {
                 let message = format!(
                     "the model package predicts {values:?} for golden row {row}, the trained model {expected:?}"
                 );
@@ -277,6 +274,12 @@ fn replay(
         }
     }
     Ok(())
+}
+
+/// Whether outputs differ from those that are expected by more than rounding.
+pub(crate) fn differ(found: &[f64], expected: &[f64]) -> bool {
+    let apart = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
+    found.len() != expected.len() || found.iter().zip(expected).any(apart)
 }
 
 fn card(finished: &Ended<'_>, manifest: &RunManifest, drawn: Vec<(String, String)>) -> Card {

@@ -7,8 +7,6 @@ use burn::tensor::Device;
 use jishi_data::text::cache::Around;
 use jishi_data::text::chat::ChatTemplate;
 use jishi_data::text::corpus::Part;
-use jishi_data::text::documents::Document;
-use jishi_data::text::pieces::piece_of;
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer};
 use jishi_data::text::windows::Windows;
 use jishi_models::language::{CausalConfig, CausalModel};
@@ -55,7 +53,7 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
             (tokenizer, config, Box::new(move |device: &Device| Ok(CausalModel::init(&sizes, seed, device))))
         }
     };
-    let context = context(&config);
+    let context = config.context();
     let length = source.text.max_length.unwrap_or(context);
     if length > context {
         let problem =
@@ -90,8 +88,7 @@ pub fn windows(
         (Some(_), Some(_)) => Some(ChatTemplate::of(tokenizer)?),
         (Some(_), None) => Some(ChatTemplate::chatml()?),
     };
-    let encode = |d: &Document| piece_of(d, tokenizer, template.as_ref());
-    let Some(tokens) = source.tokens(part, tokenizer, Around { bos, eos }, encode)? else {
+    let Some(tokens) = source.tokens(part, tokenizer, Around { bos, eos }, template.as_ref())? else {
         return Ok(None);
     };
     let pad = tokenizer.special.pad.or(tokenizer.special.eos).unwrap_or(0);
@@ -124,12 +121,5 @@ fn config(model: &Model, vocabulary: usize) -> Result<CausalConfig, TrainError> 
             let problem = Problem::new(format!("a model of family `{}` does not write text", other.family()));
             Err(TrainError::Bad(problem.help("families that do: gpt2, llama").into()))
         }
-    }
-}
-
-fn context(config: &CausalConfig) -> usize {
-    match config {
-        CausalConfig::Gpt2(config) => config.context,
-        CausalConfig::Llama(config) => config.context,
     }
 }

@@ -16,7 +16,7 @@ use jishi_runs::RealFs;
 use jishi_runs::card::About;
 use jishi_runs::manifest::{Fingerprint, RunManifest};
 use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
-use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
+use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_tasks::language::LanguageTask;
 use jishi_tasks::{Sample, SplitName, Task};
 use serde_json::{Map, Value};
@@ -24,13 +24,12 @@ use serde_json::{Map, Value};
 use super::source::TextSource;
 use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, TextPredictor};
 use crate::error::TrainError;
-use crate::job::finish::{curves, end, model_card, with_intervals};
+use crate::job::finish::{curves, differ, end, model_card, with_intervals};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
 use crate::job::train::recipe_json;
+use crate::trainer::tensor_entries;
 
-/// Largest relative difference between the outputs of the trained model and of its package.
-const GOLDEN_TOLERANCE: f64 = 1e-4;
 /// Texts that a package keeps to show that it still gives the same.
 const GOLDEN: usize = 3;
 /// Characters of such a text.
@@ -185,10 +184,7 @@ pub fn pack<T: LanguageTask>(
     packed.inputs = vec![column(recipe.text.as_ref().map_or("text", |t| t.column.as_str()))];
     packed.outputs = vec![column(if recipe.task.writes_text() { "text" } else { "prediction" })];
     packed.golden = Golden { outputs: task.golden(&plain, &golden)?, inputs: golden };
-    let tensors = export_weights(&plain)
-        .into_iter()
-        .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
-        .collect();
+    let tensors = tensor_entries(export_weights(&plain));
     let files = BTreeMap::from([
         (TOKENIZER.to_owned(), tokenizer.to_json()),
         (TOKENIZER_CONFIG.to_owned(), tokenizer.config_json()),
@@ -196,25 +192,27 @@ pub fn pack<T: LanguageTask>(
     Ok(Package { manifest: packed, weights: TensorFile { tensors, scalars: Scalars::default() }, files })
 }
 
-/// The first row of two lists of outputs that differ by more than rounding.
-#[must_use]
-pub fn differ(found: &[Vec<f64>], expected: &[Vec<f64>]) -> Option<usize> {
-    let differs = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
-    found.iter().zip(expected).position(|(f, e)| f.len() != e.len() || f.iter().zip(e).any(differs))
+/// Refuses outputs for golden texts that are not the expected ones. `what` gave them, and is in `place`.
+///
+/// # Errors
+/// Names the first text whose outputs differ by more than rounding.
+pub fn same_golden(
+    what: &str,
+    place: &Path,
+    found: &[Vec<f64>],
+    expected: &[Vec<f64>],
+) -> Result<(), TrainError> {
+    let differs = |(f, e): (&Vec<f64>, &Vec<f64>)| differ(f, e);
+    let Some(row) = found.iter().zip(expected).position(differs) else { return Ok(()) };
+    let message =
+        format!("{what} gives {:?} for golden text {row} where {:?} is expected", found[row], expected[row]);
+    Err(Problem::new(message).file(place).help("this is an error in Jishi: please report it").into())
 }
 
 /// Loads the package from disk and compares with what the trained model gave.
 fn replay(dir: &Path, golden: &Golden, device: &Device) -> Result<(), TrainError> {
     let found = TextPredictor::load(dir, device)?.golden(&golden.inputs)?;
-    if let Some(row) = differ(&found, &golden.outputs) {
-        let message = format!(
-            "the model package gives {:?} for golden text {row}, the trained model {:?}",
-            found[row], golden.outputs[row]
-        );
-        let problem = Problem::new(message).file(dir).help("this is an error in Jishi: please report it");
-        return Err(problem.into());
-    }
-    Ok(())
+    same_golden("the model package", dir, &found, &golden.outputs)
 }
 
 /// The beginnings of a few documents, of the test split where there is one.

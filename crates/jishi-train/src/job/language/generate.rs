@@ -16,13 +16,12 @@ use jishi_models::generate::{
     generate,
 };
 use jishi_models::language::CausalConfig;
-use jishi_models::{Decoder, DecoderConfig, ModelError, NamedTensor};
-use jishi_recipe::{Generate, Problem, Recipe, TaskName};
-use jishi_runs::Package;
+use jishi_models::{Decoder, DecoderConfig, ModelError};
+use jishi_recipe::{Generate, Problem, TaskName};
 use jishi_tasks::language::writer::{prompt_tokens, token_table};
 
 use super::checkpoint::Stored;
-use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline};
+use super::package::TextPackage;
 use crate::error::TrainError;
 
 /// A decoder with its tokenizer.
@@ -83,10 +82,7 @@ impl TextGenerator {
     /// # Errors
     /// A damaged package; one of a model that does not write text.
     pub fn from_package(dir: &Path, format: Format) -> Result<Self, TrainError> {
-        let package = Package::load(dir)?;
-        let bad = |message: String| TrainError::from(Problem::new(message).file(dir.join("model.json")));
-        let recipe: Recipe = serde_json::from_value(package.manifest.recipe)
-            .map_err(|e| bad(format!("the package is damaged in its recipe: {e}")))?;
+        let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
         if recipe.task != TaskName::CausalLm {
             let problem = Problem::new(format!(
                 "this model was trained for {}, and writes no text",
@@ -94,17 +90,6 @@ impl TextGenerator {
             ));
             return Err(problem.file(dir).help("use `jishi predict`").into());
         }
-        let pipeline: TextPipeline = serde_json::from_value(package.manifest.preprocessing)
-            .map_err(|e| bad(format!("the package is damaged in its preprocessing: {e}")))?;
-        let file = |name: &str| package.files.get(name).map(Vec::as_slice);
-        let json = file(TOKENIZER).ok_or_else(|| bad(format!("the package has no {TOKENIZER}")))?;
-        let tokenizer = Tokenizer::from_bytes(json, file(TOKENIZER_CONFIG))?;
-        let tensors: Vec<NamedTensor> = package
-            .weights
-            .tensors
-            .into_iter()
-            .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
-            .collect();
         let config = DecoderConfig::from(&CausalConfig::from_hf(&pipeline.config)?);
         let decoder = Decoder::new(config, format, &tensors)?;
         Self::new(decoder, tokenizer, recipe.generate.unwrap_or_default())
@@ -116,7 +101,7 @@ impl TextGenerator {
     /// A model of another kind; tensors that are missing or misshapen; no tokenizer.
     pub fn from_checkpoint(checkpoint: &Checkpoint, format: Format) -> Result<Self, TrainError> {
         let config = DecoderConfig::from(&CausalConfig::from_hf(&checkpoint.about.config)?);
-        let tokenizer = super::checkpoint::tokenizer(checkpoint)?;
+        let tokenizer = Arc::new(super::checkpoint::tokenizer(checkpoint)?);
         if tokenizer.vocabulary() > config.vocabulary {
             let problem = Problem::new(format!(
                 "the tokenizer has {} tokens, and the model knows {}",
@@ -139,14 +124,14 @@ impl TextGenerator {
         Self::new(decoder, tokenizer, defaults)
     }
 
-    fn new(decoder: Decoder, tokenizer: Tokenizer, defaults: Generate) -> Result<Self, TrainError> {
+    fn new(decoder: Decoder, tokenizer: Arc<Tokenizer>, defaults: Generate) -> Result<Self, TrainError> {
         let template = match tokenizer.chat_template {
             Some(_) => Some(ChatTemplate::of(&tokenizer)?),
             None => None,
         };
         let table = token_table(&tokenizer);
         let vocabulary = OnceLock::new();
-        Ok(Self { decoder, tokenizer: Arc::new(tokenizer), table, vocabulary, defaults, template })
+        Ok(Self { decoder, tokenizer, table, vocabulary, defaults, template })
     }
 
     /// Positions that a prompt and its answer have together.

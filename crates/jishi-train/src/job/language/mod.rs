@@ -4,6 +4,7 @@ pub mod causal;
 pub mod checkpoint;
 pub mod finish;
 pub mod generate;
+pub mod package;
 pub mod predictor;
 pub mod pretrained;
 pub mod source;

@@ -9,13 +9,13 @@ use jishi_data::text::tokenizer::Tokenizer;
 use jishi_models::language::CausalModel;
 use jishi_models::{NamedTensor, import_weights};
 use jishi_recipe::{Problem, Recipe, TaskName};
-use jishi_runs::Package;
 use jishi_tasks::Evaluation;
 use jishi_tasks::language::{CausalTask, LanguageTask};
 use serde_json::{Map, Value};
 
+use super::package::{TextPackage, damaged};
 use super::source::TextSource;
-use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, causal};
+use super::{TextPipeline, causal};
 use crate::error::TrainError;
 
 /// A loaded text model.
@@ -40,36 +40,18 @@ impl TextPredictor {
     /// # Errors
     /// Everything that is wrong with the package: hashes, sizes, weights that do not fit, a damaged tokenizer.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, TrainError> {
-        let package = Package::load(dir)?;
-        let damaged = |what: &str, why: &dyn std::fmt::Display| {
-            let why = why.to_string().replace('\n', "; ");
-            let problem = Problem::new(format!("the package is damaged in its {what}: {why}"));
-            TrainError::Bad(
-                problem.file(dir.join("model.json")).help("train or fetch the model again").into(),
-            )
-        };
-        let recipe: Recipe =
-            serde_json::from_value(package.manifest.recipe).map_err(|e| damaged("recipe", &e))?;
-        let pipeline: TextPipeline = serde_json::from_value(package.manifest.preprocessing)
-            .map_err(|e| damaged("preprocessing", &e))?;
-        let file = |name: &str| package.files.get(name).map(Vec::as_slice);
-        let json = file(TOKENIZER).ok_or_else(|| damaged("files", &format!("there is no {TOKENIZER}")))?;
-        let tokenizer =
-            Tokenizer::from_bytes(json, file(TOKENIZER_CONFIG)).map_err(|e| damaged("tokenizer", &e))?;
-        let tokenizer = Arc::new(tokenizer);
-        let tensors: Vec<NamedTensor> = package
-            .weights
-            .tensors
-            .into_iter()
-            .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
-            .collect();
+        let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
         let model = match recipe.task {
             TaskName::CausalLm => {
                 let task = CausalTask::new(&recipe, &tokenizer, [None, None, None], None, device);
-                let model = load(&task, &pipeline, &tensors, device).map_err(|e| damaged("weights", &e))?;
+                let model =
+                    load(&task, &pipeline, &tensors, device).map_err(|e| damaged(dir, "weights", &e))?;
                 Loaded::Causal(task, model)
             }
-            other => return Err(damaged("recipe", &format!("{} does not learn from text", other.name()))),
+            other => {
+                let why = format!("{} can't be trained by this version", other.name());
+                return Err(damaged(dir, "recipe", &why));
+            }
         };
         Ok(Self { recipe, tokenizer, pipeline, model })
     }

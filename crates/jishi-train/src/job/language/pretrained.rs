@@ -9,11 +9,11 @@ use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::Resolved;
 use jishi_models::lora::Adapted;
 use jishi_models::{NamedTensor, Reference, add_lora, freeze};
-use jishi_recipe::{PretrainedModel, Problem, Problems, Recipe};
-use jishi_runs::Package;
+use jishi_recipe::{PretrainedModel, Problem, Problems};
 use serde_json::Value;
 
-use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, checkpoint};
+use super::checkpoint;
+use super::package::TextPackage;
 use crate::error::TrainError;
 
 /// A model that was trained before: its sizes, tokenizer and weights.
@@ -72,24 +72,7 @@ impl Pretrained {
     }
 
     fn package(dir: &Path) -> Result<Self, TrainError> {
-        let package = Package::load(dir)?;
-        let bad = |message: String| TrainError::from(Problem::new(message).file(dir.join("model.json")));
-        let recipe: Recipe = serde_json::from_value(package.manifest.recipe)
-            .map_err(|e| bad(format!("the package is damaged in its recipe: {e}")))?;
-        if !recipe.task.is_language() {
-            return Err(bad(format!("this is a model of {}, and not of text", recipe.task.name())));
-        }
-        let pipeline: TextPipeline = serde_json::from_value(package.manifest.preprocessing)
-            .map_err(|e| bad(format!("the package is damaged in its preprocessing: {e}")))?;
-        let file = |name: &str| package.files.get(name).map(Vec::as_slice);
-        let json = file(TOKENIZER).ok_or_else(|| bad(format!("the package has no {TOKENIZER}")))?;
-        let tokenizer = Arc::new(Tokenizer::from_bytes(json, file(TOKENIZER_CONFIG))?);
-        let tensors = package
-            .weights
-            .tensors
-            .into_iter()
-            .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
-            .collect();
+        let TextPackage { pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
         Ok(Self { config: pipeline.config, tokenizer, tensors: Tensors::Own(tensors) })
     }
 

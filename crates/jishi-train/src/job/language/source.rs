@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use jishi_data::text::cache::{Around, CacheKey, Piece, Tokens};
+use jishi_data::text::cache::{Around, Tokens};
+use jishi_data::text::chat::ChatTemplate;
 use jishi_data::text::corpus::{Corpus, CorpusOptions, Part};
 use jishi_data::text::documents::Document;
+use jishi_data::text::pieces::piece_of;
 use jishi_data::text::resolve_text;
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer, TrainOptions, train};
 use jishi_data::{ReadOptions, Source};
 use jishi_recipe::{Problem, Recipe, Text};
+use jishi_runs::folder::hex;
 
 use crate::error::TrainError;
 
@@ -83,28 +86,20 @@ impl TextSource {
         part: Part,
         tokenizer: &Tokenizer,
         around: Around,
-        encode: impl Fn(&Document) -> Result<Piece, Problem> + Sync,
+        template: Option<&ChatTemplate>,
     ) -> Result<Option<Arc<Tokens>>, TrainError> {
         if self.corpus.count(part) == 0 {
             return Ok(None);
         }
-        let options = self.corpus.options();
-        let settings =
-            format!("{:?} {:?} {:?} {part:?} {around:?}", options.text, options.target, options.split);
-        let parts: [&[u8]; 2] = [&tokenizer.to_json(), settings.as_bytes()];
-        let key = CacheKey::of(self.corpus.sources(), &parts)?;
+        // A template travels beside the tokenizer, not in it.
+        let more = format!("{around:?} {:?}", template.map(ChatTemplate::source));
+        let key = self.corpus.cache_key(part, tokenizer, more.as_bytes())?;
         let folder = jishi_hub::data::root()?.join(".tokens");
         std::fs::create_dir_all(&folder).map_err(|e| jishi_data::DataError::io(&folder, e))?;
-        let name: String = key.0[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let path = folder.join(hex(&key.0[..16]));
         let documents = self.corpus.documents(part)?;
-        let tokens = Tokens::open_or_build(
-            &folder.join(name),
-            &key,
-            tokenizer.vocabulary(),
-            around,
-            documents,
-            encode,
-        )?;
+        let encode = |document: &Document| piece_of(document, tokenizer, template);
+        let tokens = Tokens::open_or_build(&path, &key, tokenizer.vocabulary(), around, documents, encode)?;
         Ok(Some(Arc::new(tokens)))
     }
 }

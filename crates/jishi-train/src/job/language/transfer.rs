@@ -1,24 +1,25 @@
 //! `jishi import` and `jishi export`: models from others' formats into packages, and back.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{About, Dtype};
+use jishi_models::Reference;
 use jishi_models::language::CausalModel;
-use jishi_models::{NamedTensor, Reference};
 use jishi_recipe::{Problem, Recipe, TaskName};
-use jishi_runs::package::Package;
-use jishi_runs::tensors::{Scalars, TensorEntry, TensorFile};
+use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_runs::{RealFs, RunError};
 use jishi_tasks::language::{CausalTask, LanguageTask};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::finish::{differ, pack};
+use super::TextPipeline;
+use super::finish::{pack, same_golden};
+use super::package::{TextPackage, damaged};
 use super::pretrained::Pretrained;
-use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline};
 use crate::error::TrainError;
+use crate::trainer::tensor_entries;
 
 /// Texts that an imported model is checked with.
 const TEXTS: [&str; 3] = [
@@ -118,30 +119,12 @@ pub fn export(
         let problem = Problem::new("there already is such a file or folder, which is not overwritten");
         return Err(problem.file(out).help("choose another `--out`, or remove it").into());
     }
-    let loaded = Package::load(package)?;
-    let bad = |message: String| TrainError::from(Problem::new(message).file(package.join("model.json")));
-    let recipe: Recipe = serde_json::from_value(loaded.manifest.recipe)
-        .map_err(|e| bad(format!("the package is damaged in its recipe: {e}")))?;
-    if !recipe.task.is_language() {
-        let problem = Problem::new(format!("a model of {} has no such format", recipe.task.name()));
-        return Err(problem.file(package).help("models on text have").into());
-    }
-    let pipeline: TextPipeline = serde_json::from_value(loaded.manifest.preprocessing)
-        .map_err(|e| bad(format!("the package is damaged in its preprocessing: {e}")))?;
-    let reference = reference(&pipeline.config).ok_or_else(|| bad("its family is not known".into()))?;
-    let tensors = loaded
-        .weights
-        .tensors
-        .into_iter()
-        .map(|t| NamedTensor { name: t.name, shape: t.shape, data: t.data, trainable: true })
-        .collect();
-    let tensors = reference
-        .to_reference(tensors)
-        .into_iter()
-        .map(|t| TensorEntry { name: t.name, shape: t.shape, data: t.data })
-        .collect();
+    let TextPackage { recipe, pipeline, tokenizer, tensors, golden } = TextPackage::read(package)?;
+    let reference = reference(&pipeline.config)
+        .ok_or_else(|| damaged(package, "preprocessing", &"its family is not known"))?;
+    let tensors = tensor_entries(reference.to_reference(tensors));
     let weights = TensorFile { tensors, scalars: Scalars::default() };
-    let about = about(&pipeline.config, &loaded.files);
+    let about = about(&pipeline.config, &tokenizer);
     match format {
         ExportFormat::Safetensors => jishi_hub::folder::write(out, &about, &weights, dtype)?,
         ExportFormat::Gguf => jishi_hub::gguf::write(out, &about, &weights, dtype)?,
@@ -151,18 +134,8 @@ pub fn export(
         let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
         let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
         let model = model_of(&task, &found, device)?;
-        let golden = &loaded.manifest.golden;
         let outputs = task.golden(&model, &golden.inputs)?;
-        if let Some(row) = differ(&outputs, &golden.outputs) {
-            let message = format!(
-                "what was exported gives {:?} for golden text {row}, the package {:?}",
-                outputs[row], golden.outputs[row]
-            );
-            return Err(Problem::new(message)
-                .file(out)
-                .help("this is an error in Jishi: please report it")
-                .into());
-        }
+        same_golden("what was exported", out, &outputs, &golden.outputs)?;
     }
     Ok(())
 }
@@ -171,15 +144,12 @@ fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
     Ok(std::path::absolute(path).map_err(|e| RunError::io(path, e))?)
 }
 
-fn about(config: &Value, files: &BTreeMap<String, Vec<u8>>) -> About {
-    let json = |name: &str| files.get(name).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
-    let tokenizer_config = json(TOKENIZER_CONFIG);
-    let template = tokenizer_config.as_ref().and_then(|c| c["chat_template"].as_str()).map(str::to_owned);
+fn about(config: &Value, tokenizer: &Tokenizer) -> About {
     About {
         config: config.clone(),
-        tokenizer_json: files.get(TOKENIZER).cloned(),
-        tokenizer_config,
-        chat_template: template,
+        tokenizer_json: Some(tokenizer.to_json()),
+        tokenizer_config: serde_json::from_slice(&tokenizer.config_json()).ok(),
+        chat_template: tokenizer.chat_template.clone(),
         ..About::default()
     }
 }
