@@ -8,7 +8,7 @@ use jishi_kernels::cpu::matvec::Format;
 use jishi_recipe::{Gpt2Model, LlamaModel, Problem, Problems};
 use serde_json::Value;
 
-use crate::bert::{Bert, BertConfig};
+use crate::bert::{Bert, BertConfig, BertHead, BertInput};
 use crate::context::Context;
 use crate::decoder::{Decoder, DecoderConfig};
 use crate::encoder_decoder::EncoderDecoder;
@@ -227,6 +227,21 @@ pub enum EncoderConfig {
 }
 
 impl EncoderConfig {
+    /// Positions at most.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        match self {
+            Self::Bert(config) => config.context,
+        }
+    }
+
+    /// Puts another head on it.
+    pub fn set_head(&mut self, head: BertHead) {
+        match self {
+            Self::Bert(config) => config.head = head,
+        }
+    }
+
     /// The sizes of a Hugging Face `config.json`.
     ///
     /// # Errors
@@ -260,6 +275,74 @@ impl EncoderModel {
     pub fn init(config: &EncoderConfig, seed: u64, device: &Device) -> Self {
         match config {
             EncoderConfig::Bert(config) => Self::Bert(Bert::init(config, seed, device)),
+        }
+    }
+
+    /// Its sizes.
+    #[must_use]
+    pub fn config(&self) -> EncoderConfig {
+        match self {
+            Self::Bert(model) => EncoderConfig::Bert(model.config().clone()),
+        }
+    }
+
+    /// Logits of classes.
+    ///
+    /// # Shapes
+    /// - output: `[batch, classes]`
+    ///
+    /// # Panics
+    /// As [`Bert::class_logits`].
+    pub fn class_logits(&self, input: BertInput, context: &mut Context) -> Tensor<2> {
+        match self {
+            Self::Bert(model) => model.class_logits(input, context),
+        }
+    }
+
+    /// Logits of the tokens at some positions, each `row · time + position`.
+    ///
+    /// # Shapes
+    /// - places: `[places]`
+    /// - output: `[places, vocabulary]`
+    ///
+    /// # Panics
+    /// As [`Bert::logits_at`].
+    pub fn logits_at(&self, input: BertInput, places: Tensor<1, Int>, context: &mut Context) -> Tensor<2> {
+        match self {
+            Self::Bert(model) => model.logits_at(input, places, context),
+        }
+    }
+
+    /// Sum of the cross-entropies of the tokens at some positions, `[1]`.
+    ///
+    /// # Shapes
+    /// - places, targets: `[places]`
+    ///
+    /// # Panics
+    /// As [`Bert::loss_at`].
+    pub fn loss_at(
+        &self,
+        input: BertInput,
+        places: Tensor<1, Int>,
+        targets: Tensor<1, Int>,
+        options: Options,
+        context: &mut Context,
+    ) -> Tensor<1> {
+        match self {
+            Self::Bert(model) => model.loss_at(input, places, targets, options, context),
+        }
+    }
+
+    /// The mean of the positions of each text, of length 1.
+    ///
+    /// # Shapes
+    /// - output: `[batch, width]`
+    ///
+    /// # Panics
+    /// As [`Bert::hidden`].
+    pub fn embed(&self, input: BertInput, context: &mut Context) -> Tensor<2> {
+        match self {
+            Self::Bert(model) => model.embed(input, context),
         }
     }
 

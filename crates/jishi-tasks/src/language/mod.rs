@@ -1,15 +1,48 @@
 //! Tasks that learn from text, one file each.
 
 pub mod causal;
+pub mod classification;
+pub mod texts;
 pub mod writer;
 
 pub use causal::CausalTask;
+pub use classification::ClassificationTask;
 pub use writer::Writer;
+
+use std::collections::BTreeMap;
 
 use jishi_models::ModelError;
 use serde_json::{Map, Value};
 
-use crate::task::{Task, TaskError};
+use crate::task::{Evaluation, SplitName, Task, TaskError};
+
+/// An evaluation, with what a run's report says besides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Loss and metrics.
+    pub evaluation: Evaluation,
+    /// 95 % bootstrap intervals of metrics, where the task has them.
+    pub intervals: BTreeMap<String, [f64; 2]>,
+    /// Of a task that tells one class, what it told.
+    pub classes: Option<ClassOutputs>,
+}
+
+/// Probabilities of classes, and the actual ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassOutputs {
+    /// The classes in order.
+    pub names: Vec<String>,
+    /// The actual class of each example, `[examples]`.
+    pub actual: Vec<u32>,
+    /// Row-major `[examples, classes]`.
+    pub probabilities: Vec<f64>,
+}
+
+impl From<Evaluation> for Measured {
+    fn from(evaluation: Evaluation) -> Self {
+        Self { evaluation, intervals: BTreeMap::new(), classes: None }
+    }
+}
 
 /// A task on text, for what is the same of all of them: packing and checking a model.
 pub trait LanguageTask: Task {
@@ -33,6 +66,20 @@ pub trait LanguageTask: Task {
     /// # Errors
     /// Inputs that the model can't read.
     fn golden(&self, model: &Self::Model, inputs: &[Map<String, Value>]) -> Result<Vec<Vec<f64>>, TaskError>;
+
+    /// All that a run's report says of a split. `resamples`: draws of the bootstrap.
+    ///
+    /// # Errors
+    /// As [`Task::evaluate`].
+    fn report(
+        &self,
+        model: &Self::Model,
+        split: SplitName,
+        _resamples: usize,
+        _seed: u64,
+    ) -> Result<Measured, TaskError> {
+        Ok(self.evaluate(model, split)?.into())
+    }
 }
 
 /// The text of an input row.

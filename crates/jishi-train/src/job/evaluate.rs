@@ -120,16 +120,17 @@ fn text(
     split: &str,
     data: String,
 ) -> Result<EvaluationReport, TrainError> {
-    let (evaluation, rows) = predictor.evaluate(source, part)?;
-    let mut metrics = evaluation.metrics;
-    metrics.insert("loss".into(), evaluation.loss);
+    let (measured, rows) = predictor.evaluate(source, part)?;
+    let mut metrics = measured.evaluation.metrics;
+    metrics.insert("loss".into(), measured.evaluation.loss);
+    let intervals = Some(measured.intervals).filter(|i| !i.is_empty());
     Ok(EvaluationReport {
         model: model.to_owned(),
         data,
         rows,
         ledger: source.corpus.ledger.summary(),
         metrics: BTreeMap::from([(split.to_owned(), metrics)]),
-        intervals: BTreeMap::new(),
+        intervals: intervals.map(|i| (split.to_owned(), i)).into_iter().collect(),
     })
 }
 

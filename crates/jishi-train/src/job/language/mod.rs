@@ -2,6 +2,8 @@
 
 pub mod causal;
 pub mod checkpoint;
+pub mod classification;
+pub mod encoder;
 pub mod finish;
 pub mod generate;
 pub mod predictor;
@@ -49,9 +51,13 @@ pub fn with_prepared<W: Work>(
             let prepared = causal::prepare(recipe, base, device)?;
             work.run(&prepared, prepared.files())
         }
+        TaskName::TextClassification => {
+            let prepared = classification::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
         other => {
             let problem = Problem::new(format!("{} is not a task on text that can be trained", other.name()));
-            Err(problem.help("tasks on text: causal-lm").into())
+            Err(problem.help("tasks on text: causal-lm, text-classification").into())
         }
     }
 }

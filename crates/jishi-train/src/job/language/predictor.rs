@@ -6,16 +6,17 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use jishi_data::text::corpus::Part;
 use jishi_data::text::tokenizer::Tokenizer;
-use jishi_models::language::CausalModel;
+use jishi_data::write::Values;
+use jishi_models::language::{CausalModel, EncoderModel};
 use jishi_models::{NamedTensor, import_weights};
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::Package;
-use jishi_tasks::Evaluation;
-use jishi_tasks::language::{CausalTask, LanguageTask};
+use jishi_tasks::language::texts::{EncoderTokens, Texts};
+use jishi_tasks::language::{CausalTask, ClassificationTask, LanguageTask, Measured};
 use serde_json::{Map, Value};
 
 use super::source::TextSource;
-use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, causal};
+use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, causal, classification, encoder};
 use crate::error::TrainError;
 
 /// A loaded text model.
@@ -32,6 +33,7 @@ pub struct TextPredictor {
 /// A task without data, and its model.
 enum Loaded {
     Causal(CausalTask, CausalModel),
+    Classification(ClassificationTask, EncoderModel),
 }
 
 impl TextPredictor {
@@ -69,6 +71,16 @@ impl TextPredictor {
                 let model = load(&task, &pipeline, &tensors, device).map_err(|e| damaged("weights", &e))?;
                 Loaded::Causal(task, model)
             }
+            TaskName::TextClassification => {
+                let labels = pipeline.labels.as_ref();
+                let labels = labels.ok_or_else(|| damaged("preprocessing", &"there are no labels"))?;
+                let splits = [None, None, None];
+                let task =
+                    ClassificationTask::new(&recipe, &tokenizer, labels, pipeline.length, splits, device)
+                        .map_err(|e| damaged("labels", &e))?;
+                let model = load(&task, &pipeline, &tensors, device).map_err(|e| damaged("weights", &e))?;
+                Loaded::Classification(task, model)
+            }
             other => return Err(damaged("recipe", &format!("{} does not learn from text", other.name()))),
         };
         Ok(Self { recipe, tokenizer, pipeline, model })
@@ -81,6 +93,7 @@ impl TextPredictor {
     pub fn golden(&self, inputs: &[Map<String, Value>]) -> Result<Vec<Vec<f64>>, TrainError> {
         Ok(match &self.model {
             Loaded::Causal(task, model) => task.golden(model, inputs)?,
+            Loaded::Classification(task, model) => task.golden(model, inputs)?,
         })
     }
 
@@ -89,6 +102,31 @@ impl TextPredictor {
     pub fn causal(&self) -> Option<&CausalModel> {
         match &self.model {
             Loaded::Causal(_, model) => Some(model),
+            Loaded::Classification(..) => None,
+        }
+    }
+
+    /// Predictions for the texts of a file, as columns, and how many.
+    ///
+    /// # Errors
+    /// A file that can't be read; a text that can't be predicted; a model that writes text instead.
+    pub fn predict(&self, file: &Path) -> Result<(Vec<(String, Values)>, usize), TrainError> {
+        let read = || encoder::texts(&self.recipe, file);
+        match &self.model {
+            Loaded::Causal(..) => {
+                let problem = Problem::new("this model writes texts, and predicts no rows");
+                Err(problem.help("write with `jishi generate`").into())
+            }
+            Loaded::Classification(task, model) => {
+                let texts = read()?;
+                let special = EncoderTokens::of(&self.tokenizer)?;
+                let mut tokens = Texts::default();
+                for text in &texts {
+                    tokens.push(&special.around(&self.tokenizer, text, self.pipeline.length)?.0);
+                }
+                let values = task.predict(model, &tokens)?;
+                Ok((classification::columns(task, &values), texts.len()))
+            }
         }
     }
 
@@ -96,7 +134,7 @@ impl TextPredictor {
     ///
     /// # Errors
     /// A part without documents; texts that the model can't read.
-    pub fn evaluate(&self, source: &TextSource, part: Part) -> Result<(Evaluation, usize), TrainError> {
+    pub fn evaluate(&self, source: &TextSource, part: Part) -> Result<(Measured, usize), TrainError> {
         let nothing = || {
             let problem = Problem::new(format!("there is no text to evaluate in the {} split", part.name()));
             TrainError::Bad(problem.help("evaluate another split, or a file with `--data PATH`").into())
@@ -105,7 +143,15 @@ impl TextPredictor {
             Loaded::Causal(task, model) => {
                 let windows = causal::windows(source, part, &self.tokenizer, self.pipeline.length)?
                     .ok_or_else(nothing)?;
-                Ok((task.measure(model, &windows)?, windows.len()))
+                Ok((task.measure(model, &windows)?.into(), windows.len()))
+            }
+            Loaded::Classification(task, model) => {
+                let labels = task.labels();
+                let length = self.pipeline.length;
+                let (texts, _) = classification::examples(source, part, &self.tokenizer, labels, length)?
+                    .ok_or_else(nothing)?;
+                let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
+                Ok((task.measure_texts(model, &texts, resamples, seed)?, texts.classes.len()))
             }
         }
     }
