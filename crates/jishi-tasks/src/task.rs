@@ -91,6 +91,11 @@ pub trait Task {
     /// A batch of training rows, numbered within the training split.
     fn batch(&self, rows: &[u32]) -> Self::Batch;
 
+    /// As [`Task::batch`], for the pass of a context: where what is learned of a row is drawn anew at every step.
+    fn batch_in(&self, rows: &[u32], _context: &Context) -> Self::Batch {
+        self.batch(rows)
+    }
+
     /// Sum of the weights of a batch's examples.
     fn weight(&self, batch: &Self::Batch) -> f64;
 

@@ -15,6 +15,15 @@ impl Checker<'_> {
             }
         }
         self.target();
+        let parts = self.recipe.train.accumulate;
+        if parts > 1 && task == TaskName::TextEmbedding {
+            let message = format!(
+                "`train.accumulate` is {parts}: the loss of {} compares all texts of a batch, and is no sum over parts",
+                task.name()
+            );
+            let help = "leave it out; make `train.batch` smaller where memory is short";
+            self.fault(&["train.accumulate", "task"], message, help);
+        }
         self.text();
         self.tokenizer();
         self.generate();
@@ -63,6 +72,10 @@ impl Checker<'_> {
         {
             let message = format!("`{key}` is for causal-lm, and the task is {}", task.name());
             self.fault(&[key, "task"], message, "leave it out");
+        }
+        if text.whole_words && task != TaskName::MaskedLm {
+            let message = format!("`text.whole_words` is for masked-lm, and the task is {}", task.name());
+            self.fault(&["text.whole_words", "task"], message, "leave it out");
         }
         if text.messages.is_some() && text.prompt.is_some() {
             let message =

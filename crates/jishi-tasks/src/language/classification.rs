@@ -286,7 +286,7 @@ impl LanguageTask for ClassificationTask {
     }
 
     fn does(&self) -> String {
-        let names: Vec<String> = self.labels.names.iter().take(20).map(|n| format!("`{n}`")).collect();
+        let names: Vec<&str> = self.labels.names.iter().take(20).map(String::as_str).collect();
         let more = self.labels.names.len().saturating_sub(names.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let what =

@@ -137,8 +137,9 @@ fn continuations(tokenizer: &Tokenizer) -> Result<Vec<bool>, Problem> {
         return Ok(names.iter().map(|name| name.starts_with("##")).collect());
     }
     if names.iter().any(|name| name.starts_with(['Ġ', '▁', ' '])) {
-        let begins =
-            |name: &String| name.starts_with(['Ġ', '▁', ' ']) || name.starts_with(|c: char| c.is_ascii_punctuation());
+        let begins = |name: &String| {
+            name.starts_with(['Ġ', '▁', ' ']) || name.starts_with(|c: char| c.is_ascii_punctuation())
+        };
         return Ok(names.iter().map(|name| !begins(name)).collect());
     }
     Err(Problem::new("`text.whole_words` needs a tokenizer that tells where words begin")

@@ -2,11 +2,15 @@
 
 pub mod causal;
 pub mod classification;
+pub mod embedding;
+pub mod masked;
 pub mod texts;
 pub mod writer;
 
 pub use causal::CausalTask;
 pub use classification::ClassificationTask;
+pub use embedding::EmbeddingTask;
+pub use masked::MaskedTask;
 pub use writer::Writer;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ use jishi_models::bert::{BertConfig, BertHead};
 use jishi_models::language::{EncoderConfig, EncoderModel};
 use jishi_recipe::{DocumentUnit, Model, Overlong, Problem, Recipe};
 
+use super::finish::Start;
 use super::source::TextSource;
 use crate::error::TrainError;
 
@@ -24,7 +25,7 @@ pub struct Beginning {
     /// Tokens of an example at most.
     pub length: usize,
     /// Makes the model.
-    pub start: Box<dyn Fn(&Device) -> Result<EncoderModel, TrainError>>,
+    pub start: Start<EncoderModel>,
 }
 
 impl Beginning {

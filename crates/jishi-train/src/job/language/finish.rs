@@ -36,7 +36,8 @@ const GOLDEN: usize = 3;
 /// Characters of such a text.
 const GOLDEN_LENGTH: usize = 200;
 
-type Start<M> = Box<dyn Fn(&Device) -> Result<M, TrainError>>;
+/// Makes the model that training begins with.
+pub type Start<M> = Box<dyn Fn(&Device) -> Result<M, TrainError>>;
 
 /// The text of a recipe, prepared, with the task on it and the model to begin with.
 pub struct Prepared<T: LanguageTask> {

@@ -3,9 +3,11 @@
 pub mod causal;
 pub mod checkpoint;
 pub mod classification;
+pub mod embedding;
 pub mod encoder;
 pub mod finish;
 pub mod generate;
+pub mod masked;
 pub mod predictor;
 pub mod source;
 
@@ -55,9 +57,19 @@ pub fn with_prepared<W: Work>(
             let prepared = classification::prepare(recipe, base, device)?;
             work.run(&prepared, prepared.files())
         }
+        TaskName::MaskedLm => {
+            let prepared = masked::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
+        TaskName::TextEmbedding => {
+            let prepared = embedding::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
         other => {
             let problem = Problem::new(format!("{} is not a task on text that can be trained", other.name()));
-            Err(problem.help("tasks on text: causal-lm, text-classification").into())
+            Err(problem
+                .help("tasks on text: causal-lm, masked-lm, text-classification, text-embedding")
+                .into())
         }
     }
 }

@@ -12,11 +12,13 @@ use jishi_models::{NamedTensor, import_weights};
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::Package;
 use jishi_tasks::language::texts::{EncoderTokens, Texts};
-use jishi_tasks::language::{CausalTask, ClassificationTask, LanguageTask, Measured};
+use jishi_tasks::language::{
+    CausalTask, ClassificationTask, EmbeddingTask, LanguageTask, MaskedTask, Measured,
+};
 use serde_json::{Map, Value};
 
 use super::source::TextSource;
-use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, causal, classification, encoder};
+use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, causal, classification, embedding, encoder, masked};
 use crate::error::TrainError;
 
 /// A loaded text model.
@@ -34,6 +36,8 @@ pub struct TextPredictor {
 enum Loaded {
     Causal(CausalTask, CausalModel),
     Classification(ClassificationTask, EncoderModel),
+    Masked(MaskedTask, EncoderModel),
+    Embedding(EmbeddingTask, EncoderModel),
 }
 
 impl TextPredictor {
@@ -81,6 +85,20 @@ impl TextPredictor {
                 let model = load(&task, &pipeline, &tensors, device).map_err(|e| damaged("weights", &e))?;
                 Loaded::Classification(task, model)
             }
+            TaskName::MaskedLm => {
+                let splits = [None, None, None];
+                let task = MaskedTask::new(&recipe, &tokenizer, pipeline.length, splits, device)
+                    .map_err(|e| damaged("tokenizer", &e))?;
+                let model = load(&task, &pipeline, &tensors, device).map_err(|e| damaged("weights", &e))?;
+                Loaded::Masked(task, model)
+            }
+            TaskName::TextEmbedding => {
+                let splits = [None, None, None];
+                let task = EmbeddingTask::new(&recipe, &tokenizer, pipeline.length, splits, device)
+                    .map_err(|e| damaged("tokenizer", &e))?;
+                let model = load(&task, &pipeline, &tensors, device).map_err(|e| damaged("weights", &e))?;
+                Loaded::Embedding(task, model)
+            }
             other => return Err(damaged("recipe", &format!("{} does not learn from text", other.name()))),
         };
         Ok(Self { recipe, tokenizer, pipeline, model })
@@ -94,6 +112,8 @@ impl TextPredictor {
         Ok(match &self.model {
             Loaded::Causal(task, model) => task.golden(model, inputs)?,
             Loaded::Classification(task, model) => task.golden(model, inputs)?,
+            Loaded::Masked(task, model) => task.golden(model, inputs)?,
+            Loaded::Embedding(task, model) => task.golden(model, inputs)?,
         })
     }
 
@@ -102,7 +122,7 @@ impl TextPredictor {
     pub fn causal(&self) -> Option<&CausalModel> {
         match &self.model {
             Loaded::Causal(_, model) => Some(model),
-            Loaded::Classification(..) => None,
+            Loaded::Classification(..) | Loaded::Masked(..) | Loaded::Embedding(..) => None,
         }
     }
 
@@ -119,15 +139,28 @@ impl TextPredictor {
             }
             Loaded::Classification(task, model) => {
                 let texts = read()?;
-                let special = EncoderTokens::of(&self.tokenizer)?;
-                let mut tokens = Texts::default();
-                for text in &texts {
-                    tokens.push(&special.around(&self.tokenizer, text, self.pipeline.length)?.0);
-                }
-                let values = task.predict(model, &tokens)?;
+                let values = task.predict(model, &self.tokens(&texts)?)?;
                 Ok((classification::columns(task, &values), texts.len()))
             }
+            Loaded::Masked(task, model) => {
+                let texts = read()?;
+                Ok((masked::columns(task, model, &self.tokenizer, &texts)?, texts.len()))
+            }
+            Loaded::Embedding(task, model) => {
+                let texts = read()?;
+                let (values, width) = task.embed(model, &self.tokens(&texts)?)?;
+                Ok((embedding::columns(&values, width), texts.len()))
+            }
         }
+    }
+
+    fn tokens(&self, texts: &[String]) -> Result<Texts, TrainError> {
+        let special = EncoderTokens::of(&self.tokenizer)?;
+        let mut tokens = Texts::default();
+        for text in texts {
+            tokens.push(&special.around(&self.tokenizer, text, self.pipeline.length)?.0);
+        }
+        Ok(tokens)
     }
 
     /// Loss and metrics over a part of some documents, and how many examples that was.
@@ -152,6 +185,18 @@ impl TextPredictor {
                     .ok_or_else(nothing)?;
                 let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
                 Ok((task.measure_texts(model, &texts, resamples, seed)?, texts.classes.len()))
+            }
+            Loaded::Masked(task, model) => {
+                let length = self.pipeline.length;
+                let (texts, _) =
+                    masked::windows(source, part, &self.tokenizer, length)?.ok_or_else(nothing)?;
+                Ok((task.measure(model, &texts)?.into(), texts.len()))
+            }
+            Loaded::Embedding(task, model) => {
+                let length = self.pipeline.length;
+                let (pairs, _) =
+                    embedding::examples(source, part, &self.tokenizer, length)?.ok_or_else(nothing)?;
+                Ok((task.measure(model, &pairs)?.into(), pairs.first.len()))
             }
         }
     }
