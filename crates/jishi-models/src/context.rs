@@ -155,6 +155,12 @@ impl Context {
         mask
     }
 
+    /// Random numbers of a use of randomness for a row of this pass: the same whether the batch comes whole or in parts.
+    #[must_use]
+    pub fn stream(&self, name: &str, row: usize) -> Rng {
+        Rng::new(self.seed, stream(name, self.step) ^ stream("row", (self.first_row + row) as u64))
+    }
+
     /// Notes a new value of a running statistic.
     pub fn update(&mut self, id: ParamId, value: Tensor<1>) {
         self.updates.insert(id, value);

@@ -6,8 +6,8 @@ use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_models::layers::projection::Projection;
 use jishi_models::{
     Adapted, Bert, BertConfig, BertHead, BertInput, CausalConfig, CausalModel, Context, EncoderDecoder,
-    EncoderDecoderConfig, Gpt2Config, LlamaConfig, ModelError, NamedTensor, Pairs, Reference, RopeScaling,
-    add_lora, export_weights, freeze, import_weights, merge_lora,
+    EncoderDecoderConfig, Gpt2Config, LanguageConfig, LanguageModel, LlamaConfig, ModelError, NamedTensor,
+    Pairs, Reference, RopeScaling, add_lora, export_weights, freeze, import_weights, merge_lora,
 };
 use jishi_recipe::{Lora, LoraBase, Precision, Trainable};
 use serde_json::{Value, json};

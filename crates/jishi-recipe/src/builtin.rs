@@ -34,6 +34,21 @@ const BUILTINS: &[Builtin] = &[
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",
     },
+    Builtin {
+        name: "movie-reviews",
+        text: include_str!("../recipes/movie-reviews.toml"),
+        description: "Tell whether a sentence of a film review is positive or negative, with a small BERT.",
+    },
+    Builtin {
+        name: "movie-reviews-pretrain",
+        text: include_str!("../recipes/movie-reviews-pretrain.toml"),
+        description: "Pre-train a small BERT on film reviews by hiding words, to be fine-tuned later.",
+    },
+    Builtin {
+        name: "sentiment-zh",
+        text: include_str!("../recipes/sentiment-zh.toml"),
+        description: "Tell whether a Chinese review is positive or negative, with a small BERT.",
+    },
 ];
 
 /// Every built-in recipe.

@@ -26,8 +26,11 @@ pub struct Text {
     pub max_length: Option<usize>,
     /// Longer examples lose their end, or become several.
     pub overlong: Overlong,
-    /// `causal-lm`: whether a window may hold several documents, which do not see each other.
+    /// `causal-lm`: whether a window may hold several documents, which do not see each other; `masked-lm`: with `[SEP]`
+    /// between them, and they do.
     pub pack: bool,
+    /// `masked-lm`: hide words rather than pieces of them.
+    pub whole_words: bool,
 }
 
 /// What a document is in plain text files.
@@ -290,6 +293,7 @@ impl Default for Text {
             max_length: None,
             overlong: Overlong::Truncate,
             pack: true,
+            whole_words: false,
         }
     }
 }

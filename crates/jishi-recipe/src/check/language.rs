@@ -15,6 +15,15 @@ impl Checker<'_> {
             }
         }
         self.target();
+        let parts = self.recipe.train.accumulate;
+        if parts > 1 && task == TaskName::TextEmbedding {
+            let message = format!(
+                "`train.accumulate` is {parts}: the loss of {} compares all texts of a batch, and is no sum over parts",
+                task.name()
+            );
+            let help = "leave it out; make `train.batch` smaller where memory is short";
+            self.fault(&["train.accumulate", "task"], message, help);
+        }
         self.text();
         self.tokenizer();
         self.generate();
@@ -63,6 +72,10 @@ impl Checker<'_> {
         {
             let message = format!("`{key}` is for causal-lm, and the task is {}", task.name());
             self.fault(&[key, "task"], message, "leave it out");
+        }
+        if text.whole_words && task != TaskName::MaskedLm {
+            let message = format!("`text.whole_words` is for masked-lm, and the task is {}", task.name());
+            self.fault(&["text.whole_words", "task"], message, "leave it out");
         }
         if text.messages.is_some() && text.prompt.is_some() {
             let message =
@@ -121,6 +134,15 @@ impl Checker<'_> {
         self.at_least("generate.max_tokens", generate.max_tokens, 1);
         self.at_least("generate.beams", generate.beams, 1);
         self.not_negative("generate.temperature", generate.temperature);
+        if task == TaskName::Translation {
+            for key in ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"] {
+                let path = format!("generate.{key}");
+                if self.places.is_set(&path) {
+                    let message = format!("`{path}` has no effect: a translation is the most likely text");
+                    self.fault(&[&path, "task"], message, "leave it out; `generate.beams` widens the search");
+                }
+            }
+        }
         let p = generate.top_p;
         self.number("generate.top_p", p, p > 0.0 && p <= 1.0, "above 0, 1 at most");
         self.share("generate.min_p", generate.min_p);

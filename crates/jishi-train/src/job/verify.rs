@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use jishi_recipe::{Model, Norm, Recipe};
+use jishi_recipe::{Model, Norm, Recipe, TaskName};
 use jishi_runs::manifest::Fingerprint;
 use jishi_tasks::Task;
 use serde::Serialize;
@@ -110,9 +110,13 @@ fn verify_subject<S: Subject>(
         interruptions.push(Interruption { at, first_difference: first_difference(&expected, &found)? });
     }
 
-    let note = normalises_batches(&recipe.model).then(|| {
-        "batch normalisation sees each part of a batch by itself: losses are not compared".to_owned()
-    });
+    let note = if normalises_batches(&recipe.model) {
+        Some("batch normalisation sees each part of a batch by itself: losses are not compared".to_owned())
+    } else if recipe.task == TaskName::TextEmbedding {
+        Some("a contrastive loss compares all texts of a batch: batches are not split into parts".to_owned())
+    } else {
+        None
+    };
     let accumulation = if note.is_none() { accumulate(recipe, subject, device)? } else { Vec::new() };
     let ok = interruptions.iter().all(|i| i.first_difference.is_none())
         && accumulation.iter().all(|a| a.largest_difference <= ROUNDING);

@@ -10,11 +10,15 @@ use jishi_data::text::documents::Message;
 use jishi_kernels::cpu::matvec::Format;
 use jishi_models::generate::constraint::Grammar;
 use jishi_models::generate::{Generated, LogProbability};
-use jishi_recipe::Problem;
+use jishi_recipe::{Problem, TaskName};
+use jishi_tasks::language::translation::Search;
+use jishi_train::job::evaluate::task_of;
+use jishi_train::job::language::TextPredictor;
 use jishi_train::job::language::generate::{Request, TextGenerator};
 use serde_json::{Value, json};
 
-use crate::cli::{BenchPrecision, GenerateArgs};
+use crate::cli::{BenchPrecision, DeviceName, GenerateArgs};
+use crate::commands::train;
 use crate::error::CliError;
 
 /// Runs the command.
@@ -27,6 +31,9 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
     // What is wrong with the request is said before a large model is read.
     let constraint = constraint(args)?;
     let prompts = prompts(args)?;
+    if let Some(predictor) = translator(args)? {
+        return translate(args, json, &prompts, &predictor);
+    }
     let started = Instant::now();
     let model = TextGenerator::load(&args.model, &args.root, format, &mut |line| eprintln!("{line}"))?;
     let loaded = started.elapsed().as_secs_f64();
@@ -66,6 +73,45 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
         }
         answers.push(answer);
     }
+    write(args, json, &answers)
+}
+
+/// The model, where it is a package of one that translates.
+fn translator(args: &GenerateArgs) -> Result<Option<TextPredictor>, CliError> {
+    let Ok(dir) = jishi_runs::package::find(&args.root, &args.model) else { return Ok(None) };
+    if task_of(&dir)? != Some(TaskName::Translation) {
+        return Ok(None);
+    }
+    Ok(Some(TextPredictor::load(&dir, &train::device(DeviceName::Auto)?)?))
+}
+
+fn translate(
+    args: &GenerateArgs,
+    json: bool,
+    prompts: &[String],
+    predictor: &TextPredictor,
+) -> Result<(), CliError> {
+    let samples = args.temperature.is_some_and(|t| t > 0.0)
+        || args.top_k.is_some()
+        || args.top_p.is_some()
+        || args.min_p.is_some()
+        || args.repetition_penalty.is_some();
+    let shapes = args.regex.is_some() || args.json_schema.is_some() || !args.stop.is_empty();
+    if samples || shapes || args.chat || args.weights.is_some() || args.log_probabilities.is_some() {
+        let problem = Problem::new("a translation is the most likely text: nothing is drawn or constrained");
+        return Err(CliError::bad(problem.help("give `--beams` and `--max-tokens` alone")));
+    }
+    let recipe = predictor.recipe.generate.clone().unwrap_or_default();
+    let search = Search {
+        beams: args.beams.unwrap_or(recipe.beams),
+        max_tokens: args.max_tokens.unwrap_or(recipe.max_tokens),
+    };
+    let written = predictor.translate(prompts, Some(search))?;
+    if let (None, false, [text]) = (&args.input, json, written.as_slice()) {
+        return show(&format!("{text}\n"));
+    }
+    let answers: Vec<Value> =
+        prompts.iter().zip(&written).map(|(p, text)| json!({ "prompt": p, "text": text })).collect();
     write(args, json, &answers)
 }
 

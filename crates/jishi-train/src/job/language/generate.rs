@@ -15,7 +15,7 @@ use jishi_models::generate::{
     BeamOptions, DecoderText, Finish, GenerateOptions, Generated, Generation, TokenTable, beam_search,
     generate,
 };
-use jishi_models::language::CausalConfig;
+use jishi_models::{CausalConfig, LanguageConfig};
 use jishi_models::{Decoder, DecoderConfig, ModelError};
 use jishi_recipe::{Generate, Problem, TaskName};
 use jishi_tasks::language::writer::{prompt_tokens, token_table};

@@ -1,14 +1,20 @@
 //! Jobs on text: from documents to a task, from a trained model to a package, and the package at work.
 
+pub mod beginning;
 pub mod causal;
 pub mod checkpoint;
+pub mod classification;
+pub mod embedding;
+pub mod examples;
 pub mod finish;
 pub mod generate;
+pub mod masked;
 pub mod package;
 pub mod predictor;
 pub mod pretrained;
 pub mod source;
 pub mod transfer;
+pub mod translation;
 
 pub use predictor::TextPredictor;
 pub use source::TextSource;
@@ -52,9 +58,24 @@ pub fn with_prepared<W: Work>(
             let prepared = causal::prepare(recipe, base, device)?;
             work.run(&prepared, prepared.files())
         }
-        other => {
-            let problem = Problem::new(format!("{} is not a task on text that can be trained", other.name()));
-            Err(problem.help("tasks on text: causal-lm").into())
+        TaskName::MaskedLm => {
+            let prepared = masked::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
+        TaskName::TextClassification => {
+            let prepared = classification::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
+        TaskName::TextEmbedding => {
+            let prepared = embedding::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
+        TaskName::Translation => {
+            let prepared = translation::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
+        TaskName::Regression | TaskName::Classification => {
+            Err(Problem::new(format!("{} is not a task on text", recipe.task.name())).into())
         }
     }
 }

@@ -6,16 +6,21 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use jishi_data::text::corpus::Part;
 use jishi_data::text::tokenizer::Tokenizer;
-use jishi_models::language::CausalModel;
-use jishi_models::{NamedTensor, import_weights};
+use jishi_data::write::Values;
+use jishi_models::{
+    CausalModel, EncoderDecoderConfig, EncoderModel, NamedTensor, Seq2SeqModel, import_weights,
+};
 use jishi_recipe::{Problem, Recipe, TaskName};
-use jishi_tasks::Evaluation;
-use jishi_tasks::language::{CausalTask, LanguageTask};
+use jishi_tasks::language::texts::{EncoderTokens, Texts};
+use jishi_tasks::language::translation::{Search, WATCHED};
+use jishi_tasks::language::{
+    CausalTask, ClassificationTask, EmbeddingTask, LanguageTask, MaskedTask, Measured, TranslationTask,
+};
 use serde_json::{Map, Value};
 
 use super::package::{TextPackage, damaged};
 use super::source::TextSource;
-use super::{TextPipeline, causal};
+use super::{TextPipeline, causal, classification, embedding, examples, masked, translation};
 use crate::error::TrainError;
 
 /// A loaded text model.
@@ -32,6 +37,10 @@ pub struct TextPredictor {
 /// A task without data, and its model.
 enum Loaded {
     Causal(CausalTask, CausalModel),
+    Masked(MaskedTask, EncoderModel),
+    Classification(ClassificationTask, EncoderModel),
+    Embedding(EmbeddingTask, EncoderModel),
+    Translation(TranslationTask, Seq2SeqModel),
 }
 
 impl TextPredictor {
@@ -41,15 +50,46 @@ impl TextPredictor {
     /// Everything that is wrong with the package: hashes, sizes, weights that do not fit, a damaged tokenizer.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, TrainError> {
         let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
+        let (none, length) = ([None, None, None], pipeline.length);
+        let weights = Weights { dir, pipeline: &pipeline, tensors: &tensors, device };
         let model = match recipe.task {
             TaskName::CausalLm => {
-                let task = CausalTask::new(&recipe, &tokenizer, [None, None, None], None, device);
-                let model =
-                    load(&task, &pipeline, &tensors, device).map_err(|e| damaged(dir, "weights", &e))?;
+                let task = CausalTask::new(&recipe, &tokenizer, none, None, device);
+                let model = weights.of(&task)?;
                 Loaded::Causal(task, model)
             }
-            other => {
-                let why = format!("{} can't be trained by this version", other.name());
+            TaskName::MaskedLm => {
+                let task = MaskedTask::new(&recipe, &tokenizer, length, [None, None, None], device)
+                    .map_err(|e| damaged(dir, "tokenizer", &e))?;
+                let model = weights.of(&task)?;
+                Loaded::Masked(task, model)
+            }
+            TaskName::TextClassification => {
+                let labels = pipeline.labels.as_ref();
+                let labels = labels.ok_or_else(|| damaged(dir, "preprocessing", &"there are no labels"))?;
+                let none = [None, None, None];
+                let task = ClassificationTask::new(&recipe, &tokenizer, labels, length, none, device)
+                    .map_err(|e| damaged(dir, "labels", &e))?;
+                let model = weights.of(&task)?;
+                Loaded::Classification(task, model)
+            }
+            TaskName::TextEmbedding => {
+                let task = EmbeddingTask::new(&recipe, &tokenizer, length, [None, None, None], device)
+                    .map_err(|e| damaged(dir, "tokenizer", &e))?;
+                let model = weights.of(&task)?;
+                Loaded::Embedding(task, model)
+            }
+            TaskName::Translation => {
+                let config = EncoderDecoderConfig::from_hf(&pipeline.config)
+                    .map_err(|e| damaged(dir, "preprocessing", &e))?;
+                let special = [config.start, config.end, config.pad];
+                let none = [None, None, None];
+                let task = TranslationTask::new(&recipe, &tokenizer, special, length, none, device);
+                let model = weights.of(&task)?;
+                Loaded::Translation(task, model)
+            }
+            TaskName::Regression | TaskName::Classification => {
+                let why = format!("{} is not a task on text", recipe.task.name());
                 return Err(damaged(dir, "recipe", &why));
             }
         };
@@ -63,6 +103,10 @@ impl TextPredictor {
     pub fn golden(&self, inputs: &[Map<String, Value>]) -> Result<Vec<Vec<f64>>, TrainError> {
         Ok(match &self.model {
             Loaded::Causal(task, model) => task.golden(model, inputs)?,
+            Loaded::Masked(task, model) => task.golden(model, inputs)?,
+            Loaded::Classification(task, model) => task.golden(model, inputs)?,
+            Loaded::Embedding(task, model) => task.golden(model, inputs)?,
+            Loaded::Translation(task, model) => task.golden(model, inputs)?,
         })
     }
 
@@ -71,33 +115,109 @@ impl TextPredictor {
     pub fn causal(&self) -> Option<&CausalModel> {
         match &self.model {
             Loaded::Causal(_, model) => Some(model),
+            _ => None,
         }
     }
 
-    /// Loss and metrics over a part of some documents, and how many examples that was.
+    /// Translations of texts, in their order. `search`: default as the recipe asks.
+    ///
+    /// # Errors
+    /// A model that does not translate; a text that the tokenizer has no tokens for.
+    pub fn translate(&self, texts: &[String], search: Option<Search>) -> Result<Vec<String>, TrainError> {
+        let Loaded::Translation(task, model) = &self.model else {
+            let task = self.recipe.task.name();
+            let message = format!("this model was trained for {task}, and does not translate");
+            return Err(Problem::new(message).into());
+        };
+        Ok(task.translate(model, texts, search.unwrap_or(task.search()))?)
+    }
+
+    /// Predictions for the texts of a file, as columns, and how many texts.
+    ///
+    /// # Errors
+    /// A file that can't be read; a text that can't be predicted; a model that continues texts instead.
+    pub fn predict(&self, file: &Path) -> Result<(Vec<(String, Values)>, usize), TrainError> {
+        if matches!(self.model, Loaded::Causal(..)) {
+            let problem = Problem::new("this model continues texts, and predicts no rows");
+            return Err(problem.help("write with `jishi generate`").into());
+        }
+        let texts = examples::texts(&self.recipe, file)?;
+        let columns = match &self.model {
+            Loaded::Causal(..) => Vec::new(),
+            Loaded::Masked(task, model) => masked::columns(task, model, &self.tokenizer, &texts)?,
+            Loaded::Classification(task, model) => {
+                classification::columns(task, &task.predict(model, &self.tokens(&texts)?)?)
+            }
+            Loaded::Embedding(task, model) => {
+                let (values, width) = task.embed(model, &self.tokens(&texts)?)?;
+                embedding::columns(&values, width)
+            }
+            Loaded::Translation(..) => translation::columns(self.translate(&texts, None)?),
+        };
+        Ok((columns, texts.len()))
+    }
+
+    fn tokens(&self, texts: &[String]) -> Result<Texts, TrainError> {
+        let special = EncoderTokens::of(&self.tokenizer)?;
+        let mut tokens = Texts::default();
+        for text in texts {
+            tokens.push(&special.around(&self.tokenizer, text, self.pipeline.length)?.0);
+        }
+        Ok(tokens)
+    }
+
+    /// Loss and metrics over a part of some documents, and how many examples that was. The ledger of the documents gets
+    /// those that are not used as they are.
     ///
     /// # Errors
     /// A part without documents; texts that the model can't read.
-    pub fn evaluate(&self, source: &TextSource, part: Part) -> Result<(Evaluation, usize), TrainError> {
+    pub fn evaluate(&self, source: &mut TextSource, part: Part) -> Result<(Measured, usize), TrainError> {
         let nothing = || {
             let problem = Problem::new(format!("there is no text to evaluate in the {} split", part.name()));
             TrainError::Bad(problem.help("evaluate another split, or a file with `--data PATH`").into())
         };
+        let (tokenizer, length) = (&self.tokenizer, self.pipeline.length);
         match &self.model {
             Loaded::Causal(task, model) => {
-                let windows = causal::windows(source, part, &self.tokenizer, self.pipeline.length)?
+                let windows = causal::windows(source, part, tokenizer, length)?.ok_or_else(nothing)?;
+                Ok((task.measure(model, &windows)?.into(), windows.len()))
+            }
+            Loaded::Masked(task, model) => {
+                let texts = masked::windows(source, part, tokenizer, length)?.ok_or_else(nothing)?;
+                Ok((task.measure(model, &texts)?.into(), texts.len()))
+            }
+            Loaded::Classification(task, model) => {
+                let texts = classification::labelled(source, part, tokenizer, task.labels(), length)?
                     .ok_or_else(nothing)?;
-                Ok((task.measure(model, &windows)?, windows.len()))
+                let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
+                Ok((task.measure_texts(model, &texts, resamples, seed)?, texts.classes.len()))
+            }
+            Loaded::Embedding(task, model) => {
+                let pairs = embedding::pairs(source, part, tokenizer, length)?.ok_or_else(nothing)?;
+                Ok((task.measure(model, &pairs)?.into(), pairs.first.len()))
+            }
+            Loaded::Translation(task, model) => {
+                let pairs = translation::pairs(source, part, tokenizer, length, true)?.ok_or_else(nothing)?;
+                let watched = (part == Part::Validation).then_some(WATCHED);
+                Ok((task.measure(model, &pairs, watched)?.into(), pairs.len()))
             }
         }
     }
 }
 
-fn load<T: LanguageTask>(
-    task: &T,
-    pipeline: &TextPipeline,
-    tensors: &[NamedTensor],
-    device: &Device,
-) -> Result<T::Model, jishi_models::ModelError> {
-    import_weights(task.build(&pipeline.config, device)?, tensors)
+/// Weights of a package.
+struct Weights<'a> {
+    dir: &'a Path,
+    pipeline: &'a TextPipeline,
+    tensors: &'a [NamedTensor],
+    device: &'a Device,
+}
+
+impl Weights<'_> {
+    /// A task's model with them.
+    fn of<T: LanguageTask>(&self, task: &T) -> Result<T::Model, TrainError> {
+        task.build(&self.pipeline.config, self.device)
+            .and_then(|model| import_weights(model, self.tensors))
+            .map_err(|e| damaged(self.dir, "weights", &e))
+    }
 }
