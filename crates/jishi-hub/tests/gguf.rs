@@ -126,7 +126,7 @@ fn what_gguf_has_no_words_for_is_refused() {
     let error = |about: &About, dtype| {
         gguf::write(&dir.path().join("x.gguf"), about, &weights, dtype).unwrap_err().to_string()
     };
-    assert!(error(&about, Dtype::Q4_K).contains("expected F32, F16 or Q8_0"));
+    assert!(error(&about, Dtype::Q4_K).contains("expected F32, F16, BF16 or Q8_0"));
     let mut other = about.clone();
     other.config["model_type"] = "bert".into();
     assert!(error(&other, Dtype::F32).contains("expected a model of the family"));
