@@ -83,6 +83,15 @@ impl CausalConfig {
         }
     }
 
+    /// Whether the output layer is the table of embeddings.
+    #[must_use]
+    pub fn tied(&self) -> bool {
+        match self {
+            Self::Gpt2(config) => config.tied,
+            Self::Llama(config) => config.tied,
+        }
+    }
+
     /// Drops this share in training wherever the family drops something.
     pub fn set_dropout(&mut self, rate: f64) {
         match self {

@@ -19,11 +19,11 @@ use crate::error::CliError;
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
-    let format = match args.weights {
-        None | Some(BenchPrecision::F32) => Format::F32,
-        Some(BenchPrecision::Bf16) => Format::Bf16,
-        Some(BenchPrecision::Int8) => Format::Int8,
-    };
+    let format = args.weights.map(|weights| match weights {
+        BenchPrecision::F32 => Format::F32,
+        BenchPrecision::Bf16 => Format::Bf16,
+        BenchPrecision::Int8 => Format::Int8,
+    });
     // What is wrong with the request is said before a large model is read.
     let constraint = constraint(args)?;
     let prompts = prompts(args)?;

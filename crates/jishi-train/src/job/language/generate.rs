@@ -53,15 +53,15 @@ pub struct Request {
 
 impl TextGenerator {
     /// Loads what `source` means: a run or a package (a run's name under `root`, or a folder), a Hugging Face folder, a
-    /// GGUF file, `package:NAME` or `hf:ORG/NAME`. `format` is that of the weights in memory; weights of a GGUF file in
-    /// blocks stay as they are.
+    /// GGUF file, `package:NAME` or `hf:ORG/NAME`. `format` is that of the weights in memory; without one, weights are `f32`,
+    /// and those of a GGUF file in blocks stay as they are.
     ///
     /// # Errors
     /// Everything that is wrong with the model; a model that does not write text.
     pub fn load(
         source: &str,
         root: &Path,
-        format: Format,
+        format: Option<Format>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self, TrainError> {
         let elsewhere =
@@ -81,7 +81,7 @@ impl TextGenerator {
     ///
     /// # Errors
     /// A damaged package; one of a model that does not write text.
-    pub fn from_package(dir: &Path, format: Format) -> Result<Self, TrainError> {
+    pub fn from_package(dir: &Path, format: Option<Format>) -> Result<Self, TrainError> {
         let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
         if recipe.task != TaskName::CausalLm {
             let problem = Problem::new(format!(
@@ -91,7 +91,7 @@ impl TextGenerator {
             return Err(problem.file(dir).help("use `jishi predict`").into());
         }
         let config = DecoderConfig::from(&CausalConfig::from_hf(&pipeline.config)?);
-        let decoder = Decoder::new(config, format, &tensors)?;
+        let decoder = Decoder::new(config, format.unwrap_or_default(), &tensors)?;
         Self::new(decoder, tokenizer, recipe.generate.unwrap_or_default())
     }
 
@@ -99,8 +99,9 @@ impl TextGenerator {
     ///
     /// # Errors
     /// A model of another kind; tensors that are missing or misshapen; no tokenizer.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, format: Format) -> Result<Self, TrainError> {
-        let config = DecoderConfig::from(&CausalConfig::from_hf(&checkpoint.about.config)?);
+    pub fn from_checkpoint(checkpoint: &Checkpoint, format: Option<Format>) -> Result<Self, TrainError> {
+        let sizes = CausalConfig::from_hf(&checkpoint.about.config)?;
+        let config = DecoderConfig::from(&sizes);
         let tokenizer = Arc::new(super::checkpoint::tokenizer(checkpoint)?);
         if tokenizer.vocabulary() > config.vocabulary {
             let problem = Problem::new(format!(
@@ -110,7 +111,8 @@ impl TextGenerator {
             ));
             return Err(problem.help("the files of two models were mixed").into());
         }
-        let decoder = Decoder::load(config, format, &Stored::new(checkpoint))?;
+        let stored = Stored::new(checkpoint, sizes.tied());
+        let decoder = Decoder::load(config, format.unwrap_or_else(|| stored.format()), &stored)?;
         let mut defaults = Generate { temperature: 0.0, max_tokens: 256, ..Generate::default() };
         if let Some(generation) = &checkpoint.about.generation_config {
             let number = |key: &str| generation[key].as_f64();

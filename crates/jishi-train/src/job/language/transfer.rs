@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{About, Dtype};
-use jishi_models::Reference;
 use jishi_models::language::CausalModel;
+use jishi_models::reference_of;
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_runs::{RealFs, RunError};
@@ -91,7 +91,7 @@ pub fn import(
 fn model_of(task: &CausalTask, found: &Pretrained, device: &Device) -> Result<CausalModel, TrainError> {
     let fresh = task.build(&found.config, device)?;
     let reference = fresh.reference();
-    found.put(fresh, &reference)
+    found.put_whole(fresh, &reference)
 }
 
 /// A format of others.
@@ -120,8 +120,7 @@ pub fn export(
         return Err(problem.file(out).help("choose another `--out`, or remove it").into());
     }
     let TextPackage { recipe, pipeline, tokenizer, tensors, golden } = TextPackage::read(package)?;
-    let reference = reference(&pipeline.config)
-        .ok_or_else(|| damaged(package, "preprocessing", &"its family is not known"))?;
+    let reference = reference_of(&pipeline.config).map_err(|e| damaged(package, "preprocessing", &e))?;
     let tensors = tensor_entries(reference.to_reference(tensors));
     let weights = TensorFile { tensors, scalars: Scalars::default() };
     let about = about(&pipeline.config, &tokenizer);
@@ -152,15 +151,4 @@ fn about(config: &Value, tokenizer: &Tokenizer) -> About {
         chat_template: tokenizer.chat_template.clone(),
         ..About::default()
     }
-}
-
-/// How the reference checkpoints of a family name and lay out tensors.
-fn reference(config: &Value) -> Option<Reference> {
-    Some(match config["model_type"].as_str()? {
-        "gpt2" => jishi_models::gpt2::REFERENCE,
-        "llama" => jishi_models::llama::REFERENCE,
-        "bert" => jishi_models::bert::REFERENCE,
-        "marian" => jishi_models::encoder_decoder::REFERENCE,
-        _ => return None,
-    })
 }
