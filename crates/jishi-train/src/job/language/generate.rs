@@ -148,31 +148,38 @@ impl TextGenerator {
         self.decoder.weight_bytes()
     }
 
-    /// The text that asks for the next answer of a conversation.
+    /// The tokens of a text to continue. Special tokens that are written in it are found.
+    ///
+    /// # Errors
+    /// A text that has no tokens.
+    pub fn text(&self, prompt: &str) -> Result<Vec<u32>, TrainError> {
+        Ok(prompt_tokens(&self.tokenizer, prompt)?)
+    }
+
+    /// The tokens that ask for the next answer of a conversation. Special tokens in messages are text.
     ///
     /// # Errors
     /// A model that has no template of conversations, or one that refuses these messages.
-    pub fn conversation(&self, messages: &[Message]) -> Result<String, TrainError> {
+    pub fn conversation(&self, messages: &[Message]) -> Result<Vec<u32>, TrainError> {
         let Some(template) = &self.template else {
             let problem = Problem::new("this model has no template of conversations");
             return Err(problem
                 .help("leave out `--chat` and `--system`, and give the text to continue")
                 .into());
         };
-        Ok(template.render(messages, true)?)
+        Ok(template.prompt(messages, &self.tokenizer)?)
     }
 
-    /// Continues a text. `listen` hears what is written as it is written, and says whether to go on.
+    /// Continues tokens. `listen` hears what is written as it is written, and says whether to go on.
     ///
     /// # Errors
     /// A prompt longer than the context; options that contradict each other; a constraint that can't be met.
     pub fn generate(
         &self,
-        prompt: &str,
+        tokens: &[u32],
         request: &Request,
         listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated, TrainError> {
-        let tokens = prompt_tokens(&self.tokenizer, prompt)?;
         if tokens.len() >= self.context() {
             let problem = Problem::new(format!(
                 "the prompt has {} tokens, and the model's context is {}",
@@ -187,17 +194,17 @@ impl TextGenerator {
         options.stop.clone_from(&request.stop);
         options.log_probabilities = request.log_probabilities;
         if request.options.beams > 1 {
-            return self.beams(&tokens, request, &options, listen);
+            return self.beams(tokens, request, &options, listen);
         }
         let constraint = request.constraint.as_ref().map(|grammar| {
             let vocabulary =
                 self.vocabulary.get_or_init(|| Arc::new(Vocabulary::new(Arc::clone(&self.table))));
             Constraint::new(Arc::clone(grammar), Arc::clone(vocabulary))
         });
-        let generation = Generation::new(options, &tokens, Some(Arc::clone(&self.table)), constraint)?;
+        let generation = Generation::new(options, tokens, Some(Arc::clone(&self.table)), constraint)?;
         let mut sequence = self.decoder.sequence();
         let mut text = DecoderText { decoder: &self.decoder, sequence: &mut sequence };
-        Ok(generate(&mut text, &tokens, generation, &mut |piece| listen(&piece.text))?)
+        Ok(generate(&mut text, tokens, generation, &mut |piece| listen(&piece.text))?)
     }
 
     fn beams(
