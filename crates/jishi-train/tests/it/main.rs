@@ -1,4 +1,5 @@
 //! Tests of the training loop, in one binary.
 
 mod optimizers;
+mod real;
 mod resume;

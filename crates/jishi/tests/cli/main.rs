@@ -8,4 +8,5 @@ mod docs;
 mod help;
 mod kill;
 mod place;
+mod transfer;
 mod workflow;
