@@ -77,25 +77,27 @@ pub fn write_safetensors(path: &Path, weights: &dyn Weights, dtype: Dtype) -> Re
 
 /// Writes weights to one file, or to several of at most `most` bytes and an index; a larger tensor has its own.
 fn write_parts(dir: &Path, weights: &dyn Weights, dtype: Dtype, most: usize) -> Result<(), HubError> {
-    let mut parts: Vec<(usize, Vec<(String, Vec<usize>)>)> = Vec::new();
-    let mut total = 0;
+    let mut parts: Vec<Vec<(String, Vec<usize>)>> = Vec::new();
+    // Bytes of all, and of the last part.
+    let (mut total, mut last) = (0, 0);
     for (name, shape) in weights.list() {
         let bytes = dtype.bytes(&shape).ok_or_else(|| too_large(&name))?;
         total += bytes;
-        match parts.last_mut() {
-            Some((size, part)) if *size + bytes <= most => {
-                *size += bytes;
-                part.push((name, shape));
+        match parts.last_mut().filter(|_| last + bytes <= most) {
+            Some(part) => part.push((name, shape)),
+            None => {
+                parts.push(vec![(name, shape)]);
+                last = 0;
             }
-            _ => parts.push((bytes, vec![(name, shape)])),
         }
+        last += bytes;
     }
     let count = parts.len();
     if count < 2 {
         return write_safetensors(&dir.join(WEIGHTS), weights, dtype);
     }
     let mut map = Map::new();
-    for (number, (_, part)) in (1..).zip(&parts) {
+    for (number, part) in (1..).zip(&parts) {
         let file = format!("model-{number:05}-of-{count:05}.safetensors");
         write_file(&dir.join(&file), weights, part, dtype)?;
         map.extend(part.iter().map(|(name, _)| (name.clone(), file.as_str().into())));
