@@ -104,6 +104,11 @@ fn a_model_comes_in_and_goes_out_as_it_was() {
         let read = |dir: &str| place.read(&format!("{dir}/model.safetensors"));
         assert!(folder::read(&place.path("again")).unwrap().tensors.len() > 10);
         assert_eq!(read("again").len(), read(name).len());
+        // Without these, `transformers` ends texts with the number that GPT-2 and Llama have for it.
+        let json = |file: &str| serde_json::from_str::<Value>(&place.text(&format!("again/{file}"))).unwrap();
+        let (config, generation) = (json("config.json"), json("generation_config.json"));
+        assert_eq!((&config["bos_token_id"], &config["eos_token_id"]), (&json!(0), &json!(0)));
+        assert_eq!(generation["eos_token_id"], json!([0, 2]));
         close(&written(&place, "again"), &original, 1e-5);
         place.jishi("export package --format gguf --out model.gguf").ok();
         close(&written(&place, "model.gguf"), &original, 1e-5);

@@ -144,8 +144,23 @@ fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
 }
 
 fn about(config: &Value, tokenizer: &Tokenizer) -> About {
+    let special = tokenizer.special;
+    let mut config = config.clone();
+    if let Some(config) = config.as_object_mut() {
+        // What is not said has the number that it has in the family's first model, even one beyond the vocabulary.
+        for (key, id) in
+            [("bos_token_id", special.bos), ("eos_token_id", special.eos), ("pad_token_id", special.pad)]
+        {
+            config.entry(key).or_insert_with(|| id.into());
+        }
+    }
+    // Tokens that end a turn end a text too.
+    let generation = json!({
+        "bos_token_id": special.bos, "eos_token_id": tokenizer.ends(), "pad_token_id": special.pad,
+    });
     About {
-        config: config.clone(),
+        generation_config: tokenizer.ends().first().map(|_| generation),
+        config,
         tokenizer_json: Some(tokenizer.to_json()),
         tokenizer_config: serde_json::from_slice(&tokenizer.config_json()).ok(),
         chat_template: tokenizer.chat_template.clone(),
