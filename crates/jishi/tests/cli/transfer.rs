@@ -109,6 +109,8 @@ fn a_model_comes_in_and_goes_out_as_it_was() {
         let (config, generation) = (json("config.json"), json("generation_config.json"));
         assert_eq!((&config["bos_token_id"], &config["eos_token_id"]), (&json!(0), &json!(0)));
         assert_eq!(generation["eos_token_id"], json!([0, 2]));
+        let names = &json("tokenizer_config.json")["model_input_names"];
+        assert_eq!(*names, json!(["input_ids", "attention_mask"]));
         close(&written(&place, "again"), &original, 1e-5);
         place.jishi("export package --format gguf --out model.gguf").ok();
         close(&written(&place, "model.gguf"), &original, 1e-5);

@@ -158,11 +158,17 @@ fn about(config: &Value, tokenizer: &Tokenizer) -> About {
     let generation = json!({
         "bos_token_id": special.bos, "eos_token_id": tokenizer.ends(), "pad_token_id": special.pad,
     });
+    let mut names: Value = serde_json::from_slice(&tokenizer.config_json()).unwrap_or_default();
+    if config["model_type"] != "bert" {
+        // Types of tokens, which the class gives by itself, are taken for tokens by GPT-2 and refused by Llama.
+        names["model_input_names"] = json!(["input_ids", "attention_mask"]);
+        names["clean_up_tokenization_spaces"] = false.into();
+    }
     About {
         generation_config: tokenizer.ends().first().map(|_| generation),
         config,
         tokenizer_json: Some(tokenizer.to_json()),
-        tokenizer_config: serde_json::from_slice(&tokenizer.config_json()).ok(),
+        tokenizer_config: Some(names),
         chat_template: tokenizer.chat_template.clone(),
         ..About::default()
     }
