@@ -85,6 +85,17 @@ impl CausalConfig {
     }
 }
 
+impl CausalConfig {
+    /// Whether the output layer is the table of embeddings.
+    #[must_use]
+    pub fn tied(&self) -> bool {
+        match self {
+            Self::Gpt2(config) => config.tied,
+            Self::Llama(config) => config.tied,
+        }
+    }
+}
+
 impl LanguageConfig for CausalConfig {
     fn from_hf(value: &Value) -> Result<Self, Problems> {
         match value["model_type"].as_str() {

@@ -39,7 +39,7 @@ pub use language::{
 pub use llama::{Llama, LlamaConfig, RopeScaling};
 pub use lora::{Adapted, LayerRates, add_lora, freeze, freeze_where, merge_lora};
 pub use reference::{Loaded, Reference};
-pub use registry::{FAMILIES, Family};
+pub use registry::{CHECKPOINTS, FAMILIES, Family, reference_of};
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use rng::Rng;
 pub use table::{TableInput, TableModel, TableShape, uses_one_hot};

@@ -2,4 +2,5 @@
 
 mod encoders;
 mod optimizers;
+mod real;
 mod resume;

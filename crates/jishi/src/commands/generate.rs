@@ -23,11 +23,11 @@ use crate::error::CliError;
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
-    let format = match args.weights {
-        None | Some(BenchPrecision::F32) => Format::F32,
-        Some(BenchPrecision::Bf16) => Format::Bf16,
-        Some(BenchPrecision::Int8) => Format::Int8,
-    };
+    let format = args.weights.map(|weights| match weights {
+        BenchPrecision::F32 => Format::F32,
+        BenchPrecision::Bf16 => Format::Bf16,
+        BenchPrecision::Int8 => Format::Int8,
+    });
     // What is wrong with the request is said before a large model is read.
     let constraint = constraint(args)?;
     let prompts = prompts(args)?;
@@ -41,14 +41,14 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
     let mut answers = Vec::new();
     let alone = args.input.is_none();
     for prompt in &prompts {
-        let text = conversation(args, &model, prompt)?;
+        let tokens = tokens(args, &model, prompt)?;
         let shows = alone && !json;
         if shows && !args.chat {
             show(prompt)?;
         }
         let started = Instant::now();
         let mut first = None;
-        let generated = model.generate(&text, &request, &mut |piece| {
+        let generated = model.generate(&tokens, &request, &mut |piece| {
             first.get_or_insert_with(|| started.elapsed().as_secs_f64());
             match shows.then(|| show(piece)) {
                 Some(Err(_)) => ControlFlow::Break(()),
@@ -237,10 +237,10 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CliError> {
     Ok(prompts)
 }
 
-/// The text that the model continues.
-fn conversation(args: &GenerateArgs, model: &TextGenerator, prompt: &str) -> Result<String, CliError> {
+/// The tokens that the model continues.
+fn tokens(args: &GenerateArgs, model: &TextGenerator, prompt: &str) -> Result<Vec<u32>, CliError> {
     if !args.chat {
-        return Ok(prompt.to_owned());
+        return Ok(model.text(prompt)?);
     }
     let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
     let mut messages: Vec<Message> = args.system.iter().map(|s| message("system", s)).collect();

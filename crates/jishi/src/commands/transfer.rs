@@ -35,13 +35,11 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<(), CliError> {
     let dtype = match (args.format, args.weights) {
         (_, ExportWeights::F32) => Dtype::F32,
         (_, ExportWeights::F16) => Dtype::F16,
-        (ExportName::Safetensors, ExportWeights::Bf16) => Dtype::BF16,
+        (_, ExportWeights::Bf16) => Dtype::BF16,
         (ExportName::Gguf, ExportWeights::Q8_0) => Dtype::Q8_0,
-        (ExportName::Gguf, ExportWeights::Bf16) => {
-            return Err(CliError::bad(Problem::new("GGUF files get f32, f16 or q8_0 weights")));
-        }
         (ExportName::Safetensors, ExportWeights::Q8_0) => {
-            return Err(CliError::bad(Problem::new("safetensors files get f32, f16 or bf16 weights")));
+            let problem = Problem::new("safetensors files get f32, f16 or bf16 weights");
+            return Err(CliError::bad(problem.help("add `--format gguf` for blocks")));
         }
     };
     let format = match args.format {

@@ -9,4 +9,5 @@ mod help;
 mod kill;
 mod place;
 mod texts;
+mod transfer;
 mod workflow;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{About, Dtype};
-use jishi_models::{CausalModel, LanguageModel, Reference};
+use jishi_models::{CausalModel, LanguageModel, reference_of};
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_runs::{RealFs, RunError};
@@ -90,7 +90,7 @@ pub fn import(
 fn model_of(task: &CausalTask, found: &Pretrained, device: &Device) -> Result<CausalModel, TrainError> {
     let fresh = task.build(&found.config, device)?;
     let reference = fresh.reference();
-    found.put(fresh, &reference)
+    found.put_whole(fresh, &reference)
 }
 
 /// A format of others.
@@ -119,8 +119,7 @@ pub fn export(
         return Err(problem.file(out).help("choose another `--out`, or remove it").into());
     }
     let TextPackage { recipe, pipeline, tokenizer, tensors, golden } = TextPackage::read(package)?;
-    let reference = reference(&pipeline.config)
-        .ok_or_else(|| damaged(package, "preprocessing", &"its family is not known"))?;
+    let reference = reference_of(&pipeline.config).map_err(|e| damaged(package, "preprocessing", &e))?;
     let tensors = tensor_entries(reference.to_reference(tensors));
     let weights = TensorFile { tensors, scalars: Scalars::default() };
     let about = about(&pipeline.config, &tokenizer);
@@ -144,22 +143,32 @@ fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
 }
 
 fn about(config: &Value, tokenizer: &Tokenizer) -> About {
+    let special = tokenizer.special;
+    let mut config = config.clone();
+    if let Some(config) = config.as_object_mut() {
+        // What is not said has the number that it has in the family's first model, even one beyond the vocabulary.
+        for (key, id) in
+            [("bos_token_id", special.bos), ("eos_token_id", special.eos), ("pad_token_id", special.pad)]
+        {
+            config.entry(key).or_insert_with(|| id.into());
+        }
+    }
+    // Tokens that end a turn end a text too.
+    let generation = json!({
+        "bos_token_id": special.bos, "eos_token_id": tokenizer.ends(), "pad_token_id": special.pad,
+    });
+    let mut names: Value = serde_json::from_slice(&tokenizer.config_json()).unwrap_or_default();
+    if config["model_type"] != "bert" {
+        // Types of tokens, which the class gives by itself, are taken for tokens by GPT-2 and refused by Llama.
+        names["model_input_names"] = json!(["input_ids", "attention_mask"]);
+        names["clean_up_tokenization_spaces"] = false.into();
+    }
     About {
-        config: config.clone(),
+        generation_config: tokenizer.ends().first().map(|_| generation),
+        config,
         tokenizer_json: Some(tokenizer.to_json()),
-        tokenizer_config: serde_json::from_slice(&tokenizer.config_json()).ok(),
+        tokenizer_config: Some(names),
         chat_template: tokenizer.chat_template.clone(),
         ..About::default()
     }
-}
-
-/// How the reference checkpoints of a family name and lay out tensors.
-fn reference(config: &Value) -> Option<Reference> {
-    Some(match config["model_type"].as_str()? {
-        "gpt2" => jishi_models::gpt2::REFERENCE,
-        "llama" => jishi_models::llama::REFERENCE,
-        "bert" => jishi_models::bert::REFERENCE,
-        "marian" => jishi_models::encoder_decoder::REFERENCE,
-        _ => return None,
-    })
 }
