@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use jishi_kernels::Activation;
 use jishi_kernels::cpu::matvec::Format;
 use jishi_kernels::cpu::rotary::Llama3;
-use jishi_models::language::{CausalConfig, CausalModel};
+use jishi_models::language::{CausalConfig, CausalModel, LanguageModel};
 use jishi_models::{Context, Gpt2Config, LlamaConfig, RopeScaling, export_weights, import_weights};
 
 const TOKENS: [u32; 14] = [3, 36, 0, 5, 5, 9, 17, 30, 2, 1, 11, 23, 8, 3];
