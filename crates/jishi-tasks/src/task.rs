@@ -76,6 +76,8 @@ pub struct Sample {
     pub prompt: String,
     /// What it wrote.
     pub text: String,
+    /// The text goes on where the prompt ends; a translation does not.
+    pub continues: bool,
 }
 
 /// Examples, batches, loss and metrics of something to learn. The training loop runs any task.

@@ -422,7 +422,7 @@ impl Task for TranslationTask {
     fn samples(&self, model: &Seq2SeqModel) -> Result<Vec<Sample>, TaskError> {
         let written = self.translate(model, &self.prompts, self.search)?;
         let samples = self.prompts.iter().zip(written);
-        Ok(samples.map(|(prompt, text)| Sample { prompt: prompt.clone(), text }).collect())
+        Ok(samples.map(|(prompt, text)| Sample { prompt: prompt.clone(), text, continues: false }).collect())
     }
 
     fn learning_rate_scale(&self, name: &str, names: &[&str]) -> f64 {

@@ -25,7 +25,9 @@ pub fn import(args: &ImportArgs, json: bool) -> Result<(), CliError> {
         thousands(&imported.parameters.to_string()),
         thousands(&imported.vocabulary.to_string())
     );
-    println!("generate  jishi generate {path} --prompt TEXT");
+    let writes = ["causal-lm", "translation"].contains(&imported.task.as_str());
+    let (verb, with) = if writes { ("generate", "--prompt TEXT") } else { ("predict", "--input FILE") };
+    println!("{verb:9} jishi {verb} {path} {with}");
     println!("fine-tune [model] with from = \"{path}\" in a recipe");
     Ok(())
 }

@@ -8,9 +8,10 @@ use jishi_data::text::corpus::Part;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_data::write::Values;
 use jishi_models::{
-    CausalModel, EncoderDecoderConfig, EncoderModel, NamedTensor, Seq2SeqModel, import_weights,
+    CausalModel, EncoderDecoderConfig, EncoderModel, LanguageModel, NamedTensor, Seq2SeqModel, import_weights,
 };
 use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_runs::Package;
 use jishi_tasks::language::texts::{EncoderTokens, Texts};
 use jishi_tasks::language::translation::{Search, WATCHED};
 use jishi_tasks::language::{
@@ -18,7 +19,9 @@ use jishi_tasks::language::{
 };
 use serde_json::{Map, Value};
 
+use super::finish::pack;
 use super::package::{TextPackage, damaged};
+use super::pretrained::Pretrained;
 use super::source::TextSource;
 use super::{TextPipeline, causal, classification, embedding, examples, masked, translation};
 use crate::error::TrainError;
@@ -32,6 +35,11 @@ pub struct TextPredictor {
     /// Length and labels.
     pub pipeline: TextPipeline,
     model: Loaded,
+}
+
+/// The splits of a task that has no data.
+fn no_data<T>() -> [Option<T>; 3] {
+    [None, None, None]
 }
 
 /// A task without data, and its model.
@@ -50,50 +58,76 @@ impl TextPredictor {
     /// Everything that is wrong with the package: hashes, sizes, weights that do not fit, a damaged tokenizer.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, TrainError> {
         let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
-        let (none, length) = ([None, None, None], pipeline.length);
-        let weights = Weights { dir, pipeline: &pipeline, tensors: &tensors, device };
+        Self::of(recipe, pipeline, tokenizer, &Weights::Package(dir, tensors), device)
+    }
+
+    /// The model of a recipe with these weights.
+    ///
+    /// # Errors
+    /// Sizes, labels, a tokenizer or weights that do not fit together.
+    pub fn of(
+        recipe: Recipe,
+        pipeline: TextPipeline,
+        tokenizer: Arc<Tokenizer>,
+        weights: &Weights<'_>,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let (config, length) = (&pipeline.config, pipeline.length);
         let model = match recipe.task {
             TaskName::CausalLm => {
-                let task = CausalTask::new(&recipe, &tokenizer, none, None, device);
-                let model = weights.of(&task)?;
+                let task = CausalTask::new(&recipe, &tokenizer, no_data(), None, device);
+                let model = weights.of(&task, config, device)?;
                 Loaded::Causal(task, model)
             }
             TaskName::MaskedLm => {
-                let task = MaskedTask::new(&recipe, &tokenizer, length, [None, None, None], device)
-                    .map_err(|e| damaged(dir, "tokenizer", &e))?;
-                let model = weights.of(&task)?;
+                let task = MaskedTask::new(&recipe, &tokenizer, length, no_data(), device)
+                    .map_err(|e| weights.unfit("tokenizer", &e))?;
+                let model = weights.of(&task, config, device)?;
                 Loaded::Masked(task, model)
             }
             TaskName::TextClassification => {
                 let labels = pipeline.labels.as_ref();
-                let labels = labels.ok_or_else(|| damaged(dir, "preprocessing", &"there are no labels"))?;
-                let none = [None, None, None];
-                let task = ClassificationTask::new(&recipe, &tokenizer, labels, length, none, device)
-                    .map_err(|e| damaged(dir, "labels", &e))?;
-                let model = weights.of(&task)?;
+                let labels = labels.ok_or_else(|| weights.unfit("preprocessing", &"there are no labels"))?;
+                let task = ClassificationTask::new(&recipe, &tokenizer, labels, length, no_data(), device)
+                    .map_err(|e| weights.unfit("labels", &e))?;
+                let model = weights.of(&task, config, device)?;
                 Loaded::Classification(task, model)
             }
             TaskName::TextEmbedding => {
-                let task = EmbeddingTask::new(&recipe, &tokenizer, length, [None, None, None], device)
-                    .map_err(|e| damaged(dir, "tokenizer", &e))?;
-                let model = weights.of(&task)?;
+                let task = EmbeddingTask::new(&recipe, &tokenizer, length, no_data(), device)
+                    .map_err(|e| weights.unfit("tokenizer", &e))?;
+                let model = weights.of(&task, config, device)?;
                 Loaded::Embedding(task, model)
             }
             TaskName::Translation => {
-                let config = EncoderDecoderConfig::from_hf(&pipeline.config)
-                    .map_err(|e| damaged(dir, "preprocessing", &e))?;
-                let special = [config.start, config.end, config.pad];
-                let none = [None, None, None];
-                let task = TranslationTask::new(&recipe, &tokenizer, special, length, none, device);
-                let model = weights.of(&task)?;
+                let sizes =
+                    EncoderDecoderConfig::from_hf(config).map_err(|e| weights.unfit("preprocessing", &e))?;
+                let special = [sizes.start, sizes.end, sizes.pad];
+                let task = TranslationTask::new(&recipe, &tokenizer, special, length, no_data(), device);
+                let model = weights.of(&task, config, device)?;
                 Loaded::Translation(task, model)
             }
             TaskName::Regression | TaskName::Classification => {
                 let why = format!("{} is not a task on text", recipe.task.name());
-                return Err(damaged(dir, "recipe", &why));
+                return Err(weights.unfit("recipe", &why));
             }
         };
         Ok(Self { recipe, tokenizer, pipeline, model })
+    }
+
+    /// A package of the model, checked with these inputs.
+    ///
+    /// # Errors
+    /// Golden inputs that the model can't read.
+    pub fn pack(&self, golden: Vec<Map<String, Value>>) -> Result<Package, TrainError> {
+        let Self { recipe, tokenizer, pipeline, model } = self;
+        match model {
+            Loaded::Causal(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
+            Loaded::Masked(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
+            Loaded::Classification(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
+            Loaded::Embedding(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
+            Loaded::Translation(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
+        }
     }
 
     /// Numbers for the package's golden texts.
@@ -205,19 +239,33 @@ impl TextPredictor {
     }
 }
 
-/// Weights of a package.
-struct Weights<'a> {
-    dir: &'a Path,
-    pipeline: &'a TextPipeline,
-    tensors: &'a [NamedTensor],
-    device: &'a Device,
+/// Where a model's weights come from.
+pub enum Weights<'a> {
+    /// A package in this folder, with our own names and layout.
+    Package(&'a Path, Vec<NamedTensor>),
+    /// A model that others may have made.
+    Pretrained(&'a Pretrained),
 }
 
 impl Weights<'_> {
     /// A task's model with them.
-    fn of<T: LanguageTask>(&self, task: &T) -> Result<T::Model, TrainError> {
-        task.build(&self.pipeline.config, self.device)
-            .and_then(|model| import_weights(model, self.tensors))
-            .map_err(|e| damaged(self.dir, "weights", &e))
+    fn of<T: LanguageTask>(&self, task: &T, config: &Value, device: &Device) -> Result<T::Model, TrainError> {
+        let fresh = task.build(config, device).map_err(|e| self.unfit("preprocessing", &e))?;
+        match self {
+            Self::Package(dir, tensors) => {
+                import_weights(fresh, tensors).map_err(|e| damaged(dir, "weights", &e))
+            }
+            Self::Pretrained(found) => {
+                let reference = fresh.reference();
+                found.put_whole(fresh, &reference)
+            }
+        }
+    }
+
+    fn unfit(&self, what: &str, why: &dyn std::fmt::Display) -> TrainError {
+        match self {
+            Self::Package(dir, _) => damaged(dir, what, why),
+            Self::Pretrained(_) => Problem::new(format!("the model's {what} can't be used: {why}")).into(),
+        }
     }
 }

@@ -1,21 +1,23 @@
 //! `jishi import` and `jishi export`: models from others' formats into packages, and back.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
+use jishi_data::text::labels::Labels;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{About, Dtype};
-use jishi_models::{CausalModel, LanguageModel, reference_of};
+use jishi_models::{BertHead, EncoderConfig, LanguageConfig, reference_of};
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_runs::{RealFs, RunError};
-use jishi_tasks::language::{CausalTask, LanguageTask};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::TextPipeline;
-use super::finish::{pack, same_golden};
+use super::finish::same_golden;
 use super::package::{TextPackage, damaged};
+use super::predictor::{TextPredictor, Weights};
 use super::pretrained::Pretrained;
 use crate::error::TrainError;
 use crate::trainer::tensor_entries;
@@ -54,43 +56,67 @@ pub fn import(
 ) -> Result<Imported, TrainError> {
     let found = Pretrained::read(source, Path::new(""), say)?;
     let family = found.config["model_type"].as_str().unwrap_or_default().to_owned();
-    let task = match family.as_str() {
-        "gpt2" | "llama" => TaskName::CausalLm,
-        other => {
-            let problem = Problem::new(format!("a model of family `{other}` can't be imported by itself"));
-            return Err(problem
-                .help("name it in `model.from` of a recipe, which says what it is for")
-                .into());
-        }
-    };
-    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let recipe = json!({
-        "name": name, "task": task.name(), "data": { "source": source },
-        "text": {}, "tokenizer": {}, "model": { "family": "pretrained", "from": source },
-        "generate": { "temperature": 0.0 },
-    });
-    let recipe: Recipe = serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?;
-    let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
-    let model = model_of(&task, &found, device)?;
-    let pipeline = TextPipeline { config: found.config.clone(), length: model.context(), labels: None };
-    let golden: Vec<Map<String, Value>> =
-        TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
-    let mut package = pack(&task, &recipe, &found.tokenizer, &pipeline, &model, golden)?;
+    let recipe = recipe_for(&found.config, &family, source, out)?;
+    let labels = (recipe.task == TaskName::TextClassification).then(|| labels(&found.config)).transpose()?;
+    let length = found.config["max_position_embeddings"].as_u64().or(found.config["n_positions"].as_u64());
+    let pipeline =
+        TextPipeline { config: found.config.clone(), length: length.unwrap_or(0) as usize, labels };
+    let tokenizer = Arc::clone(&found.tokenizer);
+    let golden = TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
+    let model = TextPredictor::of(recipe, pipeline, tokenizer, &Weights::Pretrained(&found), device)?;
+    let mut package = model.pack(golden)?;
     package.manifest.family.clone_from(&family);
     package.save(&RealFs, out)?;
     Ok(Imported {
         path: out.to_owned(),
-        task: recipe.task.name().into(),
+        task: model.recipe.task.name().into(),
         family,
         parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
         vocabulary: found.tokenizer.vocabulary(),
     })
 }
 
-fn model_of(task: &CausalTask, found: &Pretrained, device: &Device) -> Result<CausalModel, TrainError> {
-    let fresh = task.build(&found.config, device)?;
-    let reference = fresh.reference();
-    found.put_whole(fresh, &reference)
+/// A recipe that says what a model is for, from its sizes alone.
+fn recipe_for(config: &Value, family: &str, source: &str, out: &Path) -> Result<Recipe, TrainError> {
+    let task = match family {
+        "gpt2" | "llama" => TaskName::CausalLm,
+        "marian" => TaskName::Translation,
+        _ => match EncoderConfig::from_hf(config)? {
+            EncoderConfig::Bert(bert) => match bert.head {
+                BertHead::MaskedLm => TaskName::MaskedLm,
+                BertHead::Classification { .. } => TaskName::TextClassification,
+                BertHead::Embedding => TaskName::TextEmbedding,
+            },
+        },
+    };
+    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let mut recipe = json!({
+        "name": name, "task": task.name(), "data": { "source": source },
+        "text": {}, "tokenizer": {}, "model": { "family": "pretrained", "from": source },
+    });
+    // Columns that a file to evaluate is asked for.
+    match task {
+        TaskName::TextClassification => recipe["data"]["target"] = "label".into(),
+        TaskName::TextEmbedding | TaskName::Translation => recipe["data"]["target"] = "target".into(),
+        _ => {}
+    }
+    if task.writes_text() {
+        recipe["generate"] = json!({ "temperature": 0.0 });
+    }
+    Ok(serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?)
+}
+
+/// The labels of a classifier that others made.
+fn labels(config: &Value) -> Result<Labels, Problem> {
+    let table = config["id2label"].as_object().cloned().unwrap_or_default();
+    let name = |i: usize| table.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
+    let names: Option<Vec<String>> = (0..table.len()).map(name).collect();
+    let names = names.filter(|names| !names.is_empty()).ok_or_else(|| {
+        Problem::new("`id2label` of the model's config.json: expected a name for every class from \"0\" on")
+            .help("add it: {\"0\": \"negative\", \"1\": \"positive\"}")
+    })?;
+    let counts = vec![0; names.len()];
+    Ok(Labels { names, many: config["problem_type"] == "multi_label_classification", counts })
 }
 
 /// A format of others.
@@ -127,12 +153,13 @@ pub fn export(
         ExportFormat::Safetensors => jishi_hub::folder::write(out, &about, &weights, dtype)?,
         ExportFormat::Gguf => jishi_hub::gguf::write(out, &about, &weights, dtype)?,
     }
-    let exact = dtype == Dtype::F32;
-    if exact && recipe.task == TaskName::CausalLm {
+    // GGUF knows decoders alone, and other number types round.
+    if dtype == Dtype::F32 {
         let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
-        let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
-        let model = model_of(&task, &found, device)?;
-        let outputs = task.golden(&model, &golden.inputs)?;
+        let pipeline = TextPipeline { config: found.config.clone(), ..pipeline };
+        let tokenizer = Arc::clone(&found.tokenizer);
+        let model = TextPredictor::of(recipe, pipeline, tokenizer, &Weights::Pretrained(&found), device)?;
+        let outputs = model.golden(&golden.inputs)?;
         same_golden("what was exported", out, &outputs, &golden.outputs)?;
     }
     Ok(())
