@@ -10,4 +10,5 @@ mod kill;
 mod place;
 mod texts;
 mod transfer;
+mod tuned;
 mod workflow;

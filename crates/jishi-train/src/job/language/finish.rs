@@ -140,6 +140,8 @@ impl<T: LanguageTask> Subject for Prepared<T> {
         started: Instant,
     ) -> Result<(), TrainError> {
         let Finished { run, recipe, model, device } = *finished;
+        // What is told of the model is what the package does, to the last bit.
+        let model = &self.task.plain(model);
         let mut shown = None;
         for split in [SplitName::Validation, SplitName::Test] {
             if self.task.rows(split) > 0 {
