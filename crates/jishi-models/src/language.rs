@@ -2,6 +2,7 @@
 //! one text from another.
 
 use burn::module::Module;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_kernels::cpu::matvec::Format;
@@ -15,6 +16,7 @@ use crate::encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
 use crate::error::ModelError;
 use crate::gpt2::{self, Gpt2, Gpt2Config};
 use crate::layers::projection::Projection;
+use crate::layers::tokens::next_token_logits;
 use crate::llama::{self, Llama, LlamaConfig};
 use crate::lora::{Adapted, merge_lora};
 use crate::reference::Reference;
@@ -256,6 +258,31 @@ impl CausalModel {
             Self::Gpt2(model) => model.loss(tokens, starts, targets, options, context),
             Self::Llama(model) => model.loss(tokens, starts, targets, options, context),
         }
+    }
+
+    /// Log-probabilities of the tokens that follow some positions, each `row · time + position`. Only the logits of these
+    /// positions are ever in memory.
+    ///
+    /// # Shapes
+    /// - tokens: `[batch, time]`, places, targets: `[places]`
+    /// - output: `[places]`
+    ///
+    /// # Panics
+    /// As [`CausalModel::hidden`], or when a place is beyond the tokens.
+    pub fn log_probabilities_at(
+        &self,
+        tokens: Tensor<2, Int>,
+        places: Tensor<1, Int>,
+        targets: Tensor<1, Int>,
+        context: &mut Context,
+    ) -> Tensor<1> {
+        let x = self.hidden(tokens, None, context);
+        let [batch, time, width] = x.dims();
+        let x = x.reshape([batch * time, width]).select(0, places);
+        let [count, _] = x.dims();
+        let logits = next_token_logits(x.reshape([1, count, width]), self.output(), context.precision());
+        let logits = logits.reshape([count, self.vocabulary()]);
+        log_softmax(logits, 1).gather(1, targets.reshape([count, 1])).reshape([count])
     }
 
     /// The output layer, `[vocabulary, width]`.

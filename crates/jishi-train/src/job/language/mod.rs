@@ -4,6 +4,7 @@ pub mod beginning;
 pub mod causal;
 pub mod checkpoint;
 pub mod classification;
+pub mod dpo;
 pub mod embedding;
 pub mod examples;
 pub mod finish;
@@ -58,6 +59,10 @@ pub fn with_prepared<W: Work>(
             let prepared = causal::prepare(recipe, base, device)?;
             work.run(&prepared, prepared.files())
         }
+        TaskName::Dpo => {
+            let prepared = dpo::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
         TaskName::MaskedLm => {
             let prepared = masked::prepare(recipe, base, device)?;
             work.run(&prepared, prepared.files())
@@ -95,4 +100,7 @@ pub struct TextPipeline {
     /// The labels of a classification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+    /// Where the model is that answers are compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }

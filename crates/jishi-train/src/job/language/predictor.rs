@@ -14,13 +14,14 @@ use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_tasks::language::texts::{EncoderTokens, Texts};
 use jishi_tasks::language::translation::{Search, WATCHED};
 use jishi_tasks::language::{
-    CausalTask, ClassificationTask, EmbeddingTask, LanguageTask, MaskedTask, Measured, TranslationTask,
+    CausalTask, ClassificationTask, DpoTask, EmbeddingTask, LanguageTask, MaskedTask, Measured,
+    TranslationTask,
 };
 use serde_json::{Map, Value};
 
 use super::package::{TextPackage, damaged};
 use super::source::TextSource;
-use super::{TextPipeline, causal, classification, embedding, examples, masked, translation};
+use super::{TextPipeline, causal, classification, dpo, embedding, examples, masked, translation};
 use crate::error::TrainError;
 
 /// A loaded text model.
@@ -32,11 +33,13 @@ pub struct TextPredictor {
     /// Length and labels.
     pub pipeline: TextPipeline,
     model: Loaded,
+    device: Device,
 }
 
 /// A task without data, and its model.
 enum Loaded {
     Causal(CausalTask, CausalModel),
+    Dpo(DpoTask, CausalModel),
     Masked(MaskedTask, EncoderModel),
     Classification(ClassificationTask, EncoderModel),
     Embedding(EmbeddingTask, EncoderModel),
@@ -57,6 +60,11 @@ impl TextPredictor {
                 let task = CausalTask::new(&recipe, &tokenizer, none, None, device);
                 let model = weights.of(&task)?;
                 Loaded::Causal(task, model)
+            }
+            TaskName::Dpo => {
+                let task = DpoTask::new(&recipe, &tokenizer, None, device);
+                let model = weights.of(&task)?;
+                Loaded::Dpo(task, model)
             }
             TaskName::MaskedLm => {
                 let task = MaskedTask::new(&recipe, &tokenizer, length, [None, None, None], device)
@@ -93,7 +101,7 @@ impl TextPredictor {
                 return Err(damaged(dir, "recipe", &why));
             }
         };
-        Ok(Self { recipe, tokenizer, pipeline, model })
+        Ok(Self { recipe, tokenizer, pipeline, model, device: device.clone() })
     }
 
     /// Numbers for the package's golden texts.
@@ -103,6 +111,7 @@ impl TextPredictor {
     pub fn golden(&self, inputs: &[Map<String, Value>]) -> Result<Vec<Vec<f64>>, TrainError> {
         Ok(match &self.model {
             Loaded::Causal(task, model) => task.golden(model, inputs)?,
+            Loaded::Dpo(task, model) => task.golden(model, inputs)?,
             Loaded::Masked(task, model) => task.golden(model, inputs)?,
             Loaded::Classification(task, model) => task.golden(model, inputs)?,
             Loaded::Embedding(task, model) => task.golden(model, inputs)?,
@@ -114,7 +123,7 @@ impl TextPredictor {
     #[must_use]
     pub fn causal(&self) -> Option<&CausalModel> {
         match &self.model {
-            Loaded::Causal(_, model) => Some(model),
+            Loaded::Causal(_, model) | Loaded::Dpo(_, model) => Some(model),
             _ => None,
         }
     }
@@ -137,13 +146,13 @@ impl TextPredictor {
     /// # Errors
     /// A file that can't be read; a text that can't be predicted; a model that continues texts instead.
     pub fn predict(&self, file: &Path) -> Result<(Vec<(String, Values)>, usize), TrainError> {
-        if matches!(self.model, Loaded::Causal(..)) {
+        if self.recipe.task.continues_text() {
             let problem = Problem::new("this model continues texts, and predicts no rows");
             return Err(problem.help("write with `jishi generate`").into());
         }
         let texts = examples::texts(&self.recipe, file)?;
         let columns = match &self.model {
-            Loaded::Causal(..) => Vec::new(),
+            Loaded::Causal(..) | Loaded::Dpo(..) => Vec::new(),
             Loaded::Masked(task, model) => masked::columns(task, model, &self.tokenizer, &texts)?,
             Loaded::Classification(task, model) => {
                 classification::columns(task, &task.predict(model, &self.tokens(&texts)?)?)
@@ -181,6 +190,13 @@ impl TextPredictor {
             Loaded::Causal(task, model) => {
                 let windows = causal::windows(source, part, tokenizer, length)?.ok_or_else(nothing)?;
                 Ok((task.measure(model, &windows)?.into(), windows.len()))
+            }
+            Loaded::Dpo(task, model) => {
+                let pairs = dpo::pairs(source, part, tokenizer, length)?.ok_or_else(nothing)?;
+                let reference = dpo::reference(&self.recipe, &self.pipeline, &self.device)?;
+                let pairs = task.against(&reference, pairs)?;
+                let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
+                Ok((task.measure(model, &pairs, resamples, seed)?, pairs.len()))
             }
             Loaded::Masked(task, model) => {
                 let texts = masked::windows(source, part, tokenizer, length)?.ok_or_else(nothing)?;

@@ -72,7 +72,8 @@ pub fn import(
     let recipe: Recipe = serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?;
     let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
     let model = model_of(&task, &found, device)?;
-    let pipeline = TextPipeline { config: found.config.clone(), length: model.context(), labels: None };
+    let pipeline =
+        TextPipeline { config: found.config.clone(), length: model.context(), labels: None, reference: None };
     let golden: Vec<Map<String, Value>> =
         TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
     let mut package = pack(&task, &recipe, &found.tokenizer, &pipeline, &model, golden)?;
@@ -128,7 +129,7 @@ pub fn export(
         ExportFormat::Gguf => jishi_hub::gguf::write(out, &about, &weights, dtype)?,
     }
     let exact = dtype == Dtype::F32;
-    if exact && recipe.task == TaskName::CausalLm {
+    if exact && recipe.task.continues_text() {
         let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
         let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
         let model = model_of(&task, &found, device)?;
