@@ -105,6 +105,11 @@ pub const TASKS: [TaskInfo; 8] = [
                 "share of pairs whose chosen answer has the higher reward; equal ones count half",
             ),
             metric("margin", Direction::Higher, "mean reward of chosen answers above rejected ones"),
+            metric(
+                "chosen_reward",
+                Direction::Higher,
+                "mean reward of chosen answers; below 0 they became less likely, and rejected ones still less",
+            ),
         ],
     },
     TaskInfo {

@@ -243,15 +243,15 @@ impl DpoTask {
         let found = self.log_probabilities(model, &split.pairs)?;
         let reward = |policy: f32, reference: f32| self.beta * (f64::from(policy) - f64::from(reference));
         let pairs = found.iter().zip(&split.reference);
-        let margins: Vec<f64> = pairs.map(|(p, r)| reward(p[0], r[0]) - reward(p[1], r[1])).collect();
-        let loss = margins.iter().map(|m| loss_of(*m, self.label_smoothing)).sum::<f64>();
-        let scores = |weights: &[f64]| scores(&margins, weights);
+        let rewards: Vec<[f64; 2]> = pairs.map(|(p, r)| [0, 1].map(|i| reward(p[i], r[i]))).collect();
+        let loss = rewards.iter().map(|[c, r]| loss_of(c - r, self.label_smoothing)).sum::<f64>();
+        let scores = |weights: &[f64]| scores(&rewards, weights);
         Ok(Measured {
             evaluation: Evaluation {
-                loss: loss / margins.len().max(1) as f64,
-                metrics: scores(&vec![1.0; margins.len()]),
+                loss: loss / rewards.len().max(1) as f64,
+                metrics: scores(&vec![1.0; rewards.len()]),
             },
-            intervals: intervals(margins.len(), resamples, seed, scores),
+            intervals: intervals(rewards.len(), resamples, seed, scores),
             classes: None,
         })
     }
@@ -287,15 +287,20 @@ fn loss_of(margin: f64, smoothing: f64) -> f64 {
     (1.0 - smoothing) * minus_log_sigmoid(margin) + smoothing * minus_log_sigmoid(-margin)
 }
 
-/// Metrics of margins with a weight for each.
-fn scores(margins: &[f64], weights: &[f64]) -> BTreeMap<String, f64> {
-    // A model that is still its reference has no opinion: not one that is always wrong.
-    let right = |margin: f64| if margin == 0.0 { 0.5 } else { f64::from(u8::from(margin > 0.0)) };
+/// Metrics of the rewards of chosen and rejected answers, with a weight for each pair.
+fn scores(rewards: &[[f64; 2]], weights: &[f64]) -> BTreeMap<String, f64> {
     let total: f64 = weights.iter().sum();
-    let mean = |of: &dyn Fn(f64) -> f64| {
-        margins.iter().zip(weights).map(|(margin, weight)| of(*margin) * weight).sum::<f64>() / total
+    let mean = |of: &dyn Fn(f64, f64) -> f64| {
+        let sum: f64 = rewards.iter().zip(weights).map(|([c, r], weight)| of(*c, *r) * weight).sum();
+        sum / total
     };
-    BTreeMap::from([("accuracy".to_owned(), mean(&right)), ("margin".to_owned(), mean(&|margin| margin))])
+    // A model that is still its reference has no opinion: not one that is always wrong.
+    let right = |c: f64, r: f64| if c == r { 0.5 } else { f64::from(u8::from(c > r)) };
+    BTreeMap::from([
+        ("accuracy".to_owned(), mean(&right)),
+        ("margin".to_owned(), mean(&|c, r| c - r)),
+        ("chosen_reward".to_owned(), mean(&|c, _| c)),
+    ])
 }
 
 impl Task for DpoTask {

@@ -99,12 +99,11 @@ fn losses_gradients_and_metrics_equal_pytorch() {
         let right: Vec<f64> = margins.iter().map(|m| f64::from(u8::from(*m > 0.0))).collect();
         assert!(right.contains(&0.0) && right.contains(&1.0), "the fixture has both: {margins:?}");
         close(&[measured.loss], &expected, 1e-5, &what);
-        close(
-            &[measured.metrics["margin"], measured.metrics["accuracy"]],
-            &[mean(&margins), mean(&right)],
-            1e-5,
-            &what,
-        );
+        let log_probabilities = |which: &str| numbers(&fixture[format!("{which}_log_probabilities")]);
+        let ratios = log_probabilities("policy").into_iter().zip(log_probabilities("reference"));
+        let chosen: Vec<f64> = ratios.step_by(2).map(|(p, r)| beta * (p - r)).collect();
+        let found = ["margin", "accuracy", "chosen_reward"].map(|name| measured.metrics[name]);
+        close(&found, &[mean(&margins), mean(&right), mean(&chosen)], 1e-5, &what);
     }
 }
 
