@@ -19,6 +19,8 @@ use jishi_train::job::train::{TrainJob, train};
 use jishi_train::job::verify::verify;
 use jishi_train::{Silent, TrainError};
 
+use crate::resume::StopAt;
+
 const PAIRS: usize = 64;
 
 fn device() -> Device {
@@ -173,6 +175,25 @@ fn preferences_resume_to_the_bit_and_do_not_depend_on_parts() {
         let report = verify(&parsed.recipe, place.path(), 14, &device()).unwrap_or_else(|e| panic!("{e}"));
         assert!(report.interruptions.len() >= 4 && report.accumulation.len() == 2, "{report:?}");
         assert!(report.ok, "{model}: {report:#?}");
+    }
+}
+
+#[test]
+fn a_stopped_run_asks_its_reference_again_and_ends_as_one_that_was_never_stopped() {
+    let place = place();
+    let parsed = recipe("dropout = 0.1", "epochs = 3\ncheckpoint = { every_steps = 3 }", "");
+    let go = |root: &str, resume: bool, step: usize| {
+        let (stop, device, root) = (AtomicBool::new(false), device(), place.path().join(root));
+        let base = place.path();
+        let job = TrainJob { parsed: &parsed, base, root: &root, resume, device: &device, stop: &stop };
+        train(&job, &mut StopAt { step, stop: &stop }).unwrap_or_else(|e| panic!("{e}"))
+    };
+    assert_eq!(go("straight", false, usize::MAX).status, "finished");
+    assert_eq!(go("stopped", false, 5).status, "interrupted");
+    assert_eq!(go("stopped", true, usize::MAX).status, "finished");
+    for file in ["metrics.jsonl", "model/model.safetensors", "ledger.jsonl"] {
+        let read = |root: &str| fs::read(place.path().join(root).join("after").join(file)).unwrap();
+        assert_eq!(read("straight"), read("stopped"), "{file} differs");
     }
 }
 
