@@ -2,7 +2,6 @@
 //! one text from another.
 
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_kernels::cpu::matvec::Format;
@@ -16,11 +15,14 @@ use crate::encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
 use crate::error::ModelError;
 use crate::gpt2::{self, Gpt2, Gpt2Config};
 use crate::layers::projection::Projection;
-use crate::layers::tokens::next_token_logits;
+use crate::layers::tokens::log_probabilities;
 use crate::llama::{self, Llama, LlamaConfig};
 use crate::lora::{Adapted, merge_lora};
 use crate::reference::Reference;
 use crate::weights::export_weights;
+
+/// Logits in memory at a time, about.
+const LOGITS: usize = 1 << 24;
 
 /// Sizes of a language model.
 pub trait LanguageConfig: Clone + 'static {
@@ -260,8 +262,8 @@ impl CausalModel {
         }
     }
 
-    /// Log-probabilities of the tokens that follow some positions, each `row · time + position`. Only the logits of these
-    /// positions are ever in memory.
+    /// Log-probabilities of the tokens that follow some positions, each `row · time + position`. Only logits of these
+    /// positions are ever in memory; in training, all of them.
     ///
     /// # Shapes
     /// - tokens: `[batch, time]`, places, targets: `[places]`
@@ -279,10 +281,8 @@ impl CausalModel {
         let x = self.hidden(tokens, None, context);
         let [batch, time, width] = x.dims();
         let x = x.reshape([batch * time, width]).select(0, places);
-        let [count, _] = x.dims();
-        let logits = next_token_logits(x.reshape([1, count, width]), self.output(), context.precision());
-        let logits = logits.reshape([count, self.vocabulary()]);
-        log_softmax(logits, 1).gather(1, targets.reshape([count, 1])).reshape([count])
+        let most = (LOGITS / self.vocabulary()).max(1);
+        log_probabilities(x, self.output(), targets, context.precision(), most)
     }
 
     /// The output layer, `[vocabulary, width]`.

@@ -53,8 +53,7 @@ pub enum TaskName {
     Classification,
     /// Predict the next token of a text, and so write texts.
     CausalLm,
-    /// Prefer chosen answers to rejected ones: direct preference optimisation (Rafailov et al. 2023) of a model that
-    /// was trained before.
+    /// Prefer chosen answers to rejected ones: direct preference optimisation (Rafailov et al. 2023).
     Dpo,
     /// Predict tokens that were hidden from a text: pre-training of encoders.
     MaskedLm,

@@ -477,13 +477,21 @@ fn preferences_say_what_they_lack() {
             "`text.rejected` is for dpo, and the task is causal-lm",
             "",
         ),
-        ("task = \"dpo\"", "task = \"causal-lm\"", 14, "`train.loss.beta` is for dpo", "leave it out"),
     ] {
         let problems = bad(&PAIRS.replacen(from, to, 1), &[]);
         let found = problems.iter().find(|p| p.message.contains(message));
         let found = found.unwrap_or_else(|| panic!("{to}: {problems:?}"));
         assert_problem(found, line, message, help);
     }
+    let others = PAIRS.replace("\"dpo\"", "\"causal-lm\"").replace("rejected = \"rejected\"\n", "");
+    good(&others, &[]);
+    let problems = bad(&others.replace("beta = 0.1", "beta = 0.2"), &[]);
+    assert_problem(
+        &problems[0],
+        13,
+        "`train.loss.beta` is for dpo, and the task is causal-lm",
+        "leave it out",
+    );
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::{Checker, metrics};
 use crate::suggest::nearest;
 use crate::types::{
-    ClassWeights, EarlyStopping, LossName, NamedClassWeights, Optimizer, ScheduleName, SplitBy, TaskName,
+    ClassWeights, EarlyStopping, Loss, LossName, NamedClassWeights, Optimizer, ScheduleName, SplitBy,
+    TaskName,
 };
 
 impl Checker<'_> {
@@ -223,7 +224,7 @@ impl Checker<'_> {
                 // At a half a pair says nothing; above, the opposite.
                 self.number("train.loss.label_smoothing", smoothing, false, "from 0 to below 0.5 for dpo");
             }
-        } else if self.places.is_set("train.loss.beta") {
+        } else if loss.beta != Loss::default().beta {
             let message = format!("`train.loss.beta` is for dpo, and the task is {task}");
             self.fault(&["train.loss.beta", "task"], message, "leave it out");
         }
