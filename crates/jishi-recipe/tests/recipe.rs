@@ -450,7 +450,13 @@ fn preferences_say_what_they_lack() {
             "[text] needs the key `rejected` for dpo",
             "rejected = \"rejected\"",
         ),
-        ("rejected = \"rejected\"", "rejected = \"\"", 8, "[text] needs the key `rejected`", ""),
+        (
+            "rejected = \"rejected\"",
+            "rejected = \"\"",
+            8,
+            "`text.rejected`: expected the name of a column",
+            "",
+        ),
         ("rejected = \"rejected\"", "rejected = [\"a\", \"b\"]", 8, "`text.rejected`: expected", ""),
         (
             "[text]",
@@ -740,7 +746,10 @@ proptest! {
             let plain: jishi_recipe::Data = serde_json::from_value(json!({ "source": "" })).unwrap();
             let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, .. } = recipe.data;
             recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, ..plain };
-            recipe.text.get_or_insert_default();
+            let text = recipe.text.get_or_insert_default();
+            if recipe.task == jishi_recipe::TaskName::Dpo {
+                text.rejected.get_or_insert_with(|| "rejected".into());
+            }
             recipe.tokenizer.get_or_insert_default();
             if recipe.task.writes_text() {
                 recipe.generate.get_or_insert_default();

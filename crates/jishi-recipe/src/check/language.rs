@@ -57,19 +57,18 @@ impl Checker<'_> {
     fn text(&mut self) {
         let task = self.recipe.task;
         let text = self.recipe.text.as_ref();
-        if task == TaskName::Dpo && text.is_none_or(|t| t.rejected.as_ref().is_none_or(String::is_empty)) {
+        if task == TaskName::Dpo && text.is_none_or(|t| t.rejected.is_none()) {
             let message =
                 "[text] needs the key `rejected` for dpo: the column of the answer that was rejected";
             let help = "for example: prompt = \"prompt\", column = \"chosen\", rejected = \"rejected\"";
             self.lack("text", &["text.rejected", "text", "task"], message, help);
         }
         let Some(text) = text else { return };
-        if text.column.is_empty() {
-            self.fault(
-                &["text.column"],
-                "`text.column`: expected the name of a column, found an empty string",
-                "",
-            );
+        for (key, name) in [("text.column", Some(&text.column)), ("text.rejected", text.rejected.as_ref())] {
+            if name.is_some_and(String::is_empty) {
+                let message = format!("`{key}`: expected the name of a column, found an empty string");
+                self.fault(&[key], message, "");
+            }
         }
         if let Some(length) = text.max_length {
             self.at_least("text.max_length", length, 2);
