@@ -159,8 +159,19 @@ fn chosen_answers_become_likelier() {
     let card = fs::read_to_string(place.path().join("runs/after/README.md")).unwrap();
     assert!(card.contains("does the cat swim 1?") && card.contains("jishi generate after"), "{card}");
 
+    // Another model in the place of the reference is not taken for it.
+    let compared = place.path().join("runs/before");
+    fs::rename(&compared, place.path().join("runs/kept")).unwrap();
+    fs::create_dir(&compared).unwrap();
+    fs::rename(&package, compared.join("model")).unwrap();
+    let manifest = "manifest.json";
+    fs::copy(place.path().join("runs/kept").join(manifest), compared.join(manifest)).unwrap();
+    let error = on_file(&compared.join("model"), &other, false, &device()).unwrap_err().to_string();
+    assert!(error.contains("has changed since this one was trained"), "{error}");
+    fs::rename(compared.join("model"), &package).unwrap();
+    fs::remove_dir_all(&compared).unwrap();
+
     // A package without its reference can write and can't be compared.
-    fs::rename(place.path().join("runs/before"), place.path().join("runs/moved")).unwrap();
     let error = on_file(&package, &other, false, &device()).unwrap_err().to_string();
     assert!(error.contains("there is no such file or folder") && error.contains("before"), "{error}");
 }

@@ -11,15 +11,17 @@ use jishi_models::{CausalConfig, CausalModel, LanguageConfig, ModelError};
 use jishi_recipe::{Model, Problem, Recipe};
 use jishi_tasks::language::dpo::AnswerPairs;
 use jishi_tasks::language::writer::prompt_tokens;
-use jishi_tasks::language::{DpoTask, Writer};
+use jishi_tasks::language::{DpoTask, LanguageTask, Writer};
+use serde_json::{Map, Value};
 
-use super::TextPipeline;
 use super::beginning::Beginning;
 use super::examples::{Made, examples, needs_documents, note};
 use super::finish::{Prepared, golden};
 use super::pretrained::Pretrained;
 use super::source::TextSource;
+use super::{Compared, TextPipeline};
 use crate::error::TrainError;
+use crate::job::finish::differ;
 
 /// Reads and tokenises the pairs of a recipe, and asks the model that training begins with for the probabilities of all
 /// answers: it is the reference, and what it says does not change. A resumed run asks again and is told the same.
@@ -41,10 +43,12 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
         tokens += pairs.tokens() as u64;
         *split = Some(task.against(&reference, pairs)?);
     }
-    let golden = golden(&source)?;
+    let inputs = golden(&source)?;
+    let compared = place(recipe, base)
+        .map(|from| Ok::<_, TrainError>(Compared { from, golden: task.golden(&reference, &inputs)? }));
     let pipeline =
-        TextPipeline { config: config.to_hf(), length, labels: None, reference: place(recipe, base) };
-    Prepared::new(task.with_splits(splits), tokenizer, pipeline, source, tokens, golden, start)
+        TextPipeline { config: config.to_hf(), length, labels: None, reference: compared.transpose()? };
+    Prepared::new(task.with_splits(splits), tokenizer, pipeline, source, tokens, inputs, start)
 }
 
 /// The pairs of a part; none where there is no pair. The ledger gets those that are too long, or of no use.
@@ -90,21 +94,30 @@ pub fn pairs(
     Ok((!pairs.is_empty()).then_some(pairs))
 }
 
-/// The reference of a package.
+/// The reference of a package, whose golden texts are `inputs`.
 ///
 /// # Errors
 /// A model that is not there any more, or not as it was: of other sizes, or damaged.
 pub fn reference(
+    task: &DpoTask,
     recipe: &Recipe,
-    pipeline: &TextPipeline,
+    compared: Option<&Compared>,
+    inputs: &[Map<String, Value>],
     device: &Device,
 ) -> Result<CausalModel, TrainError> {
-    let (Model::Pretrained(model), Some(place)) = (&recipe.model, &pipeline.reference) else {
+    let (Model::Pretrained(model), Some(Compared { from, golden })) = (&recipe.model, compared) else {
         let problem = Problem::new("the package does not say which model its answers are compared with");
         return Err(problem.help("train or fetch the model again").into());
     };
-    let found = Pretrained::read(place, Path::new(""), &mut |line| eprintln!("{line}"))?;
-    found.begin(&CausalConfig::from_hf(&found.config)?, model, recipe.train.seed, device)
+    let found = Pretrained::read(from, Path::new(""), &mut |line| eprintln!("{line}"))?;
+    let reference = found.begin(&CausalConfig::from_hf(&found.config)?, model, recipe.train.seed, device)?;
+    let found = task.golden(&reference, inputs)?;
+    if found.len() != golden.len() || found.iter().zip(golden).any(|(f, g)| differ(f, g)) {
+        let problem =
+            Problem::new("the model that answers are compared with has changed since this one was trained");
+        return Err(problem.file(from).help("put back the one that was there, or train again").into());
+    }
+    Ok(reference)
 }
 
 /// Where the reference is, seen from where the program runs rather than from the recipe, which a package is without.

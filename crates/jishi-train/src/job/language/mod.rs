@@ -100,7 +100,16 @@ pub struct TextPipeline {
     /// The labels of a classification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
-    /// Where the model is that answers are compared with.
+    /// The model that answers are compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
+    pub reference: Option<Compared>,
+}
+
+/// A model that another is compared with: it is not in the package, and may not be where it was, or as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Where it is, seen from where the program ran.
+    pub from: String,
+    /// Its own outputs for the package's golden texts.
+    pub golden: Vec<Vec<f64>>,
 }

@@ -34,6 +34,8 @@ pub struct TextPredictor {
     pub pipeline: TextPipeline,
     model: Loaded,
     device: Device,
+    /// Golden texts of the package.
+    inputs: Vec<Map<String, Value>>,
 }
 
 /// A task without data, and its model.
@@ -52,7 +54,7 @@ impl TextPredictor {
     /// # Errors
     /// Everything that is wrong with the package: hashes, sizes, weights that do not fit, a damaged tokenizer.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, TrainError> {
-        let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
+        let TextPackage { recipe, pipeline, tokenizer, tensors, golden } = TextPackage::read(dir)?;
         let (none, length) = ([None, None, None], pipeline.length);
         let weights = Weights { dir, pipeline: &pipeline, tensors: &tensors, device };
         let model = match recipe.task {
@@ -101,7 +103,7 @@ impl TextPredictor {
                 return Err(damaged(dir, "recipe", &why));
             }
         };
-        Ok(Self { recipe, tokenizer, pipeline, model, device: device.clone() })
+        Ok(Self { recipe, tokenizer, pipeline, model, device: device.clone(), inputs: golden.inputs })
     }
 
     /// Numbers for the package's golden texts.
@@ -193,7 +195,8 @@ impl TextPredictor {
             }
             Loaded::Dpo(task, model) => {
                 let pairs = dpo::pairs(source, part, tokenizer, length)?.ok_or_else(nothing)?;
-                let reference = dpo::reference(&self.recipe, &self.pipeline, &self.device)?;
+                let compared = self.pipeline.reference.as_ref();
+                let reference = dpo::reference(task, &self.recipe, compared, &self.inputs, &self.device)?;
                 let pairs = task.against(&reference, pairs)?;
                 let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
                 Ok((task.measure(model, &pairs, resamples, seed)?, pairs.len()))
