@@ -279,6 +279,9 @@ fn bad_input_is_named() {
     let error = fails(&pairs(20).replacen("\" no, it never does\"", "\" \"", 1));
     assert!(error.contains("of the documents would be dropped"), "{error}");
 
+    let error = fails(&pairs(20).replace(" no, it never does", " yes"));
+    assert!(error.contains("there is no pair to learn from"), "{error}");
+
     fs::write(place.path().join("pairs.jsonl"), pairs(20)).unwrap();
     let mut parsed = recipe("", "steps = 1", "");
     let jishi_recipe::Model::Pretrained(model) = &mut parsed.recipe.model else { panic!("{parsed:?}") };

@@ -43,11 +43,19 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
         tokens += pairs.tokens() as u64;
         *split = Some(task.against(&reference, pairs)?);
     }
+    if splits[0].is_none() {
+        let problem =
+            Problem::new("there is no pair to learn from: every document of the training split is left out");
+        return Err(problem
+            .help("give pairs of two answers that differ, and that fit into the model's context")
+            .into());
+    }
     let inputs = golden(&source)?;
-    let compared = place(recipe, base)
-        .map(|from| Ok::<_, TrainError>(Compared { from, golden: task.golden(&reference, &inputs)? }));
-    let pipeline =
-        TextPipeline { config: config.to_hf(), length, labels: None, reference: compared.transpose()? };
+    let compared = match place(recipe, base) {
+        Some(from) => Some(Compared { from, golden: task.golden(&reference, &inputs)? }),
+        None => None,
+    };
+    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None, reference: compared };
     Prepared::new(task.with_splits(splits), tokenizer, pipeline, source, tokens, inputs, start)
 }
 
