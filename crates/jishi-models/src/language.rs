@@ -15,10 +15,14 @@ use crate::encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
 use crate::error::ModelError;
 use crate::gpt2::{self, Gpt2, Gpt2Config};
 use crate::layers::projection::Projection;
+use crate::layers::tokens::log_probabilities;
 use crate::llama::{self, Llama, LlamaConfig};
 use crate::lora::{Adapted, merge_lora};
 use crate::reference::Reference;
 use crate::weights::export_weights;
+
+/// Logits in memory at a time, about.
+const LOGITS: usize = 1 << 24;
 
 /// Sizes of a language model.
 pub trait LanguageConfig: Clone + 'static {
@@ -256,6 +260,29 @@ impl CausalModel {
             Self::Gpt2(model) => model.loss(tokens, starts, targets, options, context),
             Self::Llama(model) => model.loss(tokens, starts, targets, options, context),
         }
+    }
+
+    /// Log-probabilities of the tokens that follow some positions, each `row · time + position`. Only logits of these
+    /// positions are ever in memory; in training, all of them.
+    ///
+    /// # Shapes
+    /// - tokens: `[batch, time]`, places, targets: `[places]`
+    /// - output: `[places]`
+    ///
+    /// # Panics
+    /// As [`CausalModel::hidden`], or when a place is beyond the tokens.
+    pub fn log_probabilities_at(
+        &self,
+        tokens: Tensor<2, Int>,
+        places: Tensor<1, Int>,
+        targets: Tensor<1, Int>,
+        context: &mut Context,
+    ) -> Tensor<1> {
+        let x = self.hidden(tokens, None, context);
+        let [batch, time, width] = x.dims();
+        let x = x.reshape([batch * time, width]).select(0, places);
+        let most = (LOGITS / self.vocabulary()).max(1);
+        log_probabilities(x, self.output(), targets, context.precision(), most)
     }
 
     /// The output layer, `[vocabulary, width]`.

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Text {
-    /// Column of the text (`text-classification`, `causal-lm`), of the text to translate (`translation`), or of the
+    /// Column of the text (`text-classification`, `causal-lm`), of the answer that was chosen (`dpo`), of the text to translate (`translation`), or of the
     /// first of a pair (`text-embedding`), in CSV, JSONL and Parquet files. Plain text files have none.
     pub column: String,
-    /// Column of a conversation, a list of `{role, content}`: trains on the assistant's words alone.
+    /// `causal-lm`: column of a conversation, a list of `{role, content}`: trains on the assistant's words alone.
     pub messages: Option<String>,
-    /// Column of a prompt that is read and not learned; `column` then is what follows it.
+    /// `causal-lm`, `dpo`: column of a prompt that is read and not learned; `column` then is what follows it.
     pub prompt: Option<String>,
-    /// `preference`: column of the answer that was rejected; `column` is the one that was chosen.
+    /// `dpo`: column of the answer that was rejected; `column` is the one that was chosen.
     pub rejected: Option<String>,
     /// What a document is in plain text files.
     pub document: DocumentUnit,

@@ -53,6 +53,8 @@ pub enum TaskName {
     Classification,
     /// Predict the next token of a text, and so write texts.
     CausalLm,
+    /// Prefer chosen answers to rejected ones: direct preference optimisation (Rafailov et al. 2023).
+    Dpo,
     /// Predict tokens that were hidden from a text: pre-training of encoders.
     MaskedLm,
     /// Predict one or several labels of a text.
@@ -75,8 +77,8 @@ pub struct Data {
     /// Field separator of CSV files: one character. Default: `,` (a tab for TSV).
     #[serde(default)]
     pub delimiter: Option<String>,
-    /// Column to predict: a number, a class, labels, or a text. `causal-lm` and `masked-lm` have none; for `text-embedding` it
-    /// is the second of a pair.
+    /// Column to predict: a number, a class, labels, or a text. `causal-lm`, `dpo` and `masked-lm` have none; for
+    /// `text-embedding` it is the second of a pair.
     #[serde(default)]
     pub target: Option<String>,
     /// Columns to learn from. Default: all but the target, `ignore`, and the columns that the split uses.
@@ -682,12 +684,15 @@ pub struct Loss {
     pub name: LossName,
     /// `huber`: where the loss turns from quadratic to linear, in scaled units.
     pub delta: f64,
-    /// Classification: share of the target spread over all classes.
+    /// Classification: share of the target spread over all classes. `dpo`: chance that a pair is the wrong way round
+    /// (Mitchell 2023), below 0.5.
     pub label_smoothing: f64,
     /// Classification: weight of every class; `balanced` weighs by inverse frequency.
     pub class_weights: ClassWeights,
     /// `focal`: focusing parameter (Lin et al. 2017).
     pub gamma: f64,
+    /// `dpo`: β of the paper, which keeps the model close to the one it began as; larger is closer.
+    pub beta: f64,
 }
 
 /// Name of a loss.
@@ -820,7 +825,13 @@ impl TaskName {
     /// Whether the trained model writes text.
     #[must_use]
     pub fn writes_text(self) -> bool {
-        matches!(self, Self::CausalLm | Self::Translation)
+        self.continues_text() || self == Self::Translation
+    }
+
+    /// Whether the trained model predicts the next token, and so continues a text.
+    #[must_use]
+    pub fn continues_text(self) -> bool {
+        matches!(self, Self::CausalLm | Self::Dpo)
     }
 
     /// The name in a recipe.
@@ -830,6 +841,7 @@ impl TaskName {
             Self::Regression => "regression",
             Self::Classification => "classification",
             Self::CausalLm => "causal-lm",
+            Self::Dpo => "dpo",
             Self::MaskedLm => "masked-lm",
             Self::TextClassification => "text-classification",
             Self::Translation => "translation",
@@ -858,14 +870,15 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, MaskedLm, Regression, TextClassification, TextEmbedding, Translation,
+            CausalLm, Classification, Dpo, MaskedLm, Regression, TextClassification, TextEmbedding,
+            Translation,
         };
         match self {
             Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],
             Self::Gpt2(_) | Self::Llama(_) => &[CausalLm],
             Self::Bert(_) => &[MaskedLm, TextClassification, TextEmbedding],
             Self::EncoderDecoder(_) => &[Translation],
-            Self::Pretrained(_) => &[CausalLm, MaskedLm, TextClassification, Translation, TextEmbedding],
+            Self::Pretrained(_) => &[CausalLm, Dpo, MaskedLm, TextClassification, Translation, TextEmbedding],
         }
     }
 }
@@ -1056,6 +1069,7 @@ impl Default for Loss {
             label_smoothing: 0.0,
             class_weights: ClassWeights::Named(NamedClassWeights::None),
             gamma: 2.0,
+            beta: 0.1,
         }
     }
 }

@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 7] = [
+pub const TASKS: [TaskInfo; 8] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -89,6 +89,26 @@ pub const TASKS: [TaskInfo; 7] = [
                 "bits_per_byte",
                 Direction::Lower,
                 "loss in bits a byte of the text: the same whatever the tokenizer",
+            ),
+        ],
+    },
+    TaskInfo {
+        name: TaskName::Dpo,
+        description: "prefer chosen answers to rejected ones, and write texts",
+        // Of the margin, as the logit that the chosen answer is the better one.
+        default_loss: LossName::BinaryCrossEntropy,
+        primary_metric: "accuracy",
+        metrics: &[
+            metric(
+                "accuracy",
+                Direction::Higher,
+                "share of pairs whose chosen answer has the higher reward; equal ones count half",
+            ),
+            metric("margin", Direction::Higher, "mean reward of chosen answers above rejected ones"),
+            metric(
+                "chosen_reward",
+                Direction::Higher,
+                "mean reward of chosen answers; below 0 they became less likely, and rejected ones still less",
             ),
         ],
     },
@@ -147,10 +167,11 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
         TaskName::Regression => 0,
         TaskName::Classification => 1,
         TaskName::CausalLm => 2,
-        TaskName::MaskedLm => 3,
-        TaskName::TextClassification => 4,
-        TaskName::Translation => 5,
-        TaskName::TextEmbedding => 6,
+        TaskName::Dpo => 3,
+        TaskName::MaskedLm => 4,
+        TaskName::TextClassification => 5,
+        TaskName::Translation => 6,
+        TaskName::TextEmbedding => 7,
     };
     &TASKS[place]
 }

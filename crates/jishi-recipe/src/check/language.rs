@@ -46,32 +46,43 @@ impl Checker<'_> {
             self.lack("data", &["data.target"], message, format!("for example: {example}"));
         } else if !needs && self.recipe.data.target.is_some() {
             let message = format!("`data.target` has no meaning for {}: the text is the target", task.name());
-            self.fault(
-                &["data.target", "task"],
-                message,
-                "leave it out; `text.column` names the column of the text",
-            );
+            let help = match task {
+                TaskName::Dpo => "leave it out; `text.rejected` names the column of the rejected answer",
+                _ => "leave it out; `text.column` names the column of the text",
+            };
+            self.fault(&["data.target", "task"], message, help);
         }
     }
 
     fn text(&mut self) {
-        let Some(text) = &self.recipe.text else { return };
         let task = self.recipe.task;
-        if text.column.is_empty() {
-            self.fault(
-                &["text.column"],
-                "`text.column`: expected the name of a column, found an empty string",
-                "",
-            );
+        let text = self.recipe.text.as_ref();
+        if task == TaskName::Dpo && text.is_none_or(|t| t.rejected.is_none()) {
+            let message =
+                "[text] needs the key `rejected` for dpo: the column of the answer that was rejected";
+            let help = "for example: prompt = \"prompt\", column = \"chosen\", rejected = \"rejected\"";
+            self.lack("text", &["text.rejected", "text", "task"], message, help);
+        }
+        let Some(text) = text else { return };
+        for (key, name) in [("text.column", Some(&text.column)), ("text.rejected", text.rejected.as_ref())] {
+            if name.is_some_and(String::is_empty) {
+                let message = format!("`{key}`: expected the name of a column, found an empty string");
+                self.fault(&[key], message, "");
+            }
         }
         if let Some(length) = text.max_length {
             self.at_least("text.max_length", length, 2);
         }
-        let answers = [("text.messages", &text.messages), ("text.prompt", &text.prompt)];
-        for (key, _) in answers.into_iter().filter(|(_, value)| value.is_some() && task != TaskName::CausalLm)
-        {
-            let message = format!("`{key}` is for causal-lm, and the task is {}", task.name());
-            self.fault(&[key, "task"], message, "leave it out");
+        let (causal, dpo) = (task == TaskName::CausalLm, task == TaskName::Dpo);
+        for (key, value, fits, tasks) in [
+            ("text.messages", &text.messages, causal, "causal-lm"),
+            ("text.prompt", &text.prompt, causal || dpo, "causal-lm and dpo"),
+            ("text.rejected", &text.rejected, dpo, "dpo"),
+        ] {
+            if value.is_some() && !fits {
+                let message = format!("`{key}` is for {tasks}, and the task is {}", task.name());
+                self.fault(&[key, "task"], message, "leave it out");
+            }
         }
         if text.whole_words && task != TaskName::MaskedLm {
             let message = format!("`text.whole_words` is for masked-lm, and the task is {}", task.name());

@@ -77,6 +77,7 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
             "ece",
         ],
         TaskName::CausalLm => &["perplexity", "bits_per_byte"],
+        TaskName::Dpo => &["accuracy", "margin", "chosen_reward"],
         TaskName::MaskedLm => &["perplexity", "accuracy"],
         TaskName::TextClassification => {
             &["accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro"]

@@ -1,7 +1,9 @@
 //! Checks of `[model]`.
 
 use super::Checker;
-use crate::types::{CategoryEncoding, FtTransformerModel, Init, MlpModel, Model, Norm, NumberEmbedding};
+use crate::types::{
+    CategoryEncoding, FtTransformerModel, Init, MlpModel, Model, Norm, NumberEmbedding, TaskName,
+};
 
 impl Checker<'_> {
     pub(super) fn model(&mut self) {
@@ -10,7 +12,11 @@ impl Checker<'_> {
             let message =
                 format!("a model of family \"{}\" can't be trained for {}", model.family(), task.name());
             let tasks: Vec<&str> = model.tasks().iter().map(|t| t.name()).collect();
-            let help = format!("tasks of \"{}\": {}", model.family(), tasks.join(", "));
+            let help = match task {
+                // What answers are compared with is the model as it was before.
+                TaskName::Dpo => "name a model that was trained before: from = \"runs/NAME\"".to_owned(),
+                _ => format!("tasks of \"{}\": {}", model.family(), tasks.join(", ")),
+            };
             self.fault(&["model.family", "task"], message, help);
         }
         let init = match model {

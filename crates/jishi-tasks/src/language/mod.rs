@@ -2,6 +2,7 @@
 
 pub mod causal;
 pub mod classification;
+pub mod dpo;
 pub mod embedding;
 pub mod masked;
 pub mod texts;
@@ -10,6 +11,7 @@ pub mod writer;
 
 pub use causal::CausalTask;
 pub use classification::ClassificationTask;
+pub use dpo::DpoTask;
 pub use embedding::EmbeddingTask;
 pub use masked::MaskedTask;
 pub use translation::TranslationTask;

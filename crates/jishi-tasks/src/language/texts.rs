@@ -99,18 +99,8 @@ impl Texts {
     /// All texts, those of like length together, in batches of at most `most` texts: nothing is padded for long.
     #[must_use]
     pub fn batches(&self, most: usize) -> Vec<Vec<u32>> {
-        let mut order: Vec<u32> = (0..self.len() as u32).collect();
-        order.sort_by_key(|i| std::cmp::Reverse(self.get(*i as usize).len()));
-        let mut batches = Vec::new();
-        let mut rest = order.as_slice();
-        while let Some(longest) = rest.first() {
-            let longest = self.get(*longest as usize).len();
-            let size = (TOKENS / longest.max(1)).clamp(1, most.max(1)).min(rest.len());
-            let (batch, later) = rest.split_at(size);
-            batches.push(batch.to_vec());
-            rest = later;
-        }
-        batches
+        let lengths: Vec<usize> = (0..self.len()).map(|i| self.get(i).len()).collect();
+        batches(&lengths, most)
     }
 
     /// Tokens of the longest of some texts.
@@ -131,6 +121,23 @@ impl Texts {
         let texts: Vec<&[u32]> = rows.iter().map(|r| self.get(*r as usize)).collect();
         padded(&texts, wide, pad, device)
     }
+}
+
+/// Examples of so many tokens, those of like length together, in batches of at most `most`, the longest first.
+#[must_use]
+pub fn batches(lengths: &[usize], most: usize) -> Vec<Vec<u32>> {
+    let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(lengths[*i as usize]));
+    let mut batches = Vec::new();
+    let mut rest = order.as_slice();
+    while let Some(longest) = rest.first() {
+        let longest = lengths[*longest as usize];
+        let size = (TOKENS / longest.max(1)).clamp(1, most.max(1)).min(rest.len());
+        let (batch, later) = rest.split_at(size);
+        batches.push(batch.to_vec());
+        rest = later;
+    }
+    batches
 }
 
 /// Texts as a model reads them, each filled up to `wide` tokens, or to the longest: tokens and mask, `[texts, wide]`.

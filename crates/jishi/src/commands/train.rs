@@ -79,7 +79,7 @@ fn summary(report: &TrainReport) -> String {
     if report.folds.is_empty() && report.status != "interrupted" {
         text += &format!("model card  {}\n", report.path.join("README.md").display());
         let path = report.path.display();
-        text += &if report.task == TaskName::CausalLm.name() {
+        text += &if [TaskName::CausalLm, TaskName::Dpo].map(TaskName::name).contains(&report.task.as_str()) {
             format!("generate    jishi generate {path} --prompt TEXT\n")
         } else {
             format!("predict     jishi predict {path} --input FILE\n")

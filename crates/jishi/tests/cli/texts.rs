@@ -1,4 +1,4 @@
-//! Tasks on text, from a file of one's own to predictions.
+//! Tasks on text, from a file of one's own to predictions and answers.
 
 use crate::place::Place;
 
@@ -71,4 +71,90 @@ fn labels_from_a_file_to_predictions() {
     place.write("empty.csv", "text,n\nthe goal was left,1\n,2\n");
     let empty = place.jishi("predict messages --input empty.csv").refused().stderr;
     assert!(empty.contains("this row has no text") && empty.contains("empty.csv:3"), "{empty}");
+}
+
+const BEFORE: &str = r#"name = "before"
+task = "causal-lm"
+
+[data]
+source = "talk.jsonl"
+split = { validation = 0.0, test = 0.0 }
+
+[tokenizer]
+kind = "char"
+
+[model]
+family = "gpt2"
+layers = 1
+heads = 2
+width = 32
+context = 32
+
+[train]
+optimizer = { name = "adamw", learning_rate = 5e-3 }
+steps = 200
+batch = 8
+"#;
+
+const PREFERENCES: &str = r#"name = "polite"
+task = "dpo"
+
+[data]
+source = "pairs.jsonl"
+split = { validation = 0.2, test = 0.2 }
+
+[text]
+prompt = "prompt"
+column = "chosen"
+rejected = "rejected"
+
+[model]
+from = "runs/before"
+
+[train]
+optimizer = { name = "adamw", learning_rate = 3e-4 }
+epochs = 6
+batch = 8
+
+[generate]
+temperature = 0.0
+
+[evaluate]
+bootstrap = 20
+"#;
+
+#[test]
+fn preferences_from_a_file_to_answers() {
+    let place = Place::new();
+    let (mut talk, mut pairs) = (String::new(), String::new());
+    for i in 0..60 {
+        let ask = format!("{} {i}:", ["send", "open", "call"][i % 3]);
+        let answer = if i / 3 % 2 == 0 { "gladly" } else { "never" };
+        talk += &format!("{{\"text\": \"{ask} {answer}\"}}\n");
+        pairs += &format!("{{\"prompt\": \"{ask}\", \"chosen\": \" gladly\", \"rejected\": \" never\"}}\n");
+    }
+    place.write("talk.jsonl", talk);
+    place.write("pairs.jsonl", pairs);
+    place.write("before.toml", BEFORE);
+    place.write("polite.toml", PREFERENCES);
+    place.json("train before.toml");
+    assert_eq!(place.json("check polite.toml")["ledger"]["rows_read"], 60);
+    let report = place.json("train polite.toml");
+    assert!(report["metrics"]["test"]["accuracy"].as_f64().unwrap() > 0.9, "{report}");
+    let again = place.json("evaluate polite --split test");
+    assert_eq!(again["metrics"]["test"], report["metrics"]["test"]);
+    assert_eq!(again["intervals"]["test"], report["intervals"]["test"]);
+    let ask = |model: &str| {
+        place.run(&["generate", model, "--prompt", "call 7:", "--max-tokens", "12"]).ok().stdout
+    };
+    let answer = ask("polite");
+    assert!(answer.contains("gladly"), "{answer}");
+    // What others read writes the same: the export is read back and compared before it is there.
+    place.jishi("export polite --format safetensors --out polite-hf").ok();
+    let other = ask("./polite-hf");
+    assert!(other.contains("gladly"), "{other}");
+    let refused = place.jishi("predict polite --input pairs.jsonl").refused().stderr;
+    assert!(refused.contains("continues texts") && refused.contains("jishi generate"), "{refused}");
+    let refused = place.jishi("train polite.toml --set train.loss.beta=0").refused().stderr;
+    assert!(refused.contains("`train.loss.beta`: expected a number above 0"), "{refused}");
 }

@@ -9,7 +9,7 @@ use jishi_models::{BertHead, EncoderConfig, EncoderModel, LanguageConfig, Langua
 use jishi_recipe::{Model, Problem, Problems, Recipe, TaskName};
 
 use super::finish::Start;
-use super::pretrained::{Pretrained, adapt};
+use super::pretrained::Pretrained;
 use super::source::TextSource;
 use crate::error::TrainError;
 
@@ -53,11 +53,7 @@ impl<M: LanguageModel> Beginning<M> {
                     config.set_dropout(rate);
                 }
                 let (tokenizer, sizes, model) = (Arc::clone(&found.tokenizer), config.clone(), model.clone());
-                let start = move |device: &Device| {
-                    let fresh = M::init(&sizes, seed, device);
-                    let reference = fresh.reference();
-                    adapt(found.put(fresh, &reference)?, &model, seed, device)
-                };
+                let start = move |device: &Device| found.begin(&sizes, &model, seed, device);
                 (tokenizer, config, Box::new(start))
             }
             model => {

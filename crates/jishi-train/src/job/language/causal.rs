@@ -41,7 +41,7 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
     let writer = recipe.generate.as_ref().map(|g| Writer::new(Arc::clone(&tokenizer), g, seed));
     let tokens = splits.iter().flatten().map(|w| w.tokens().len() as u64).sum();
     let golden = golden(&source)?;
-    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None };
+    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None, reference: None };
     let task = CausalTask::new(recipe, &tokenizer, splits, writer, device);
     Prepared::new(task, tokenizer, pipeline, source, tokens, golden, start)
 }

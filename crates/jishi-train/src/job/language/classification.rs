@@ -46,7 +46,7 @@ pub fn prepare(
     }
     let golden = golden(&source)?;
     let task = ClassificationTask::new(recipe, &tokenizer, &labels, length, splits, device)?;
-    let pipeline = TextPipeline { config: config.to_hf(), length, labels: Some(labels) };
+    let pipeline = TextPipeline { config: config.to_hf(), length, labels: Some(labels), reference: None };
     Prepared::new(task, tokenizer, pipeline, source, tokens, golden, start)
 }
 

@@ -38,7 +38,7 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
         *split = Some(pairs);
     }
     let golden = golden(&source)?;
-    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None };
+    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None, reference: None };
     let task = EmbeddingTask::new(recipe, &tokenizer, length, splits, device)?;
     Prepared::new(task, tokenizer, pipeline, source, tokens, golden, start)
 }

@@ -29,6 +29,8 @@ pub enum Made<T> {
     Whole(T),
     /// An example of a document that is longer than fits, without its end.
     Cut(T),
+    /// A document that is longer than fits, and whose beginning alone is no example.
+    Long,
     /// Nothing, for this reason.
     Nothing(&'static str),
 }
@@ -71,7 +73,7 @@ pub fn examples<T: Send>(
             match made.map_err(|p| p.file(file).line(document.line))? {
                 Made::Whole(example) => found.push(example),
                 Made::Nothing(reason) => odd.push(about(Action::Dropped, reason.to_owned())),
-                Made::Cut(example) => match source.text.overlong {
+                made @ (Made::Cut(_) | Made::Long) => match source.text.overlong {
                     Overlong::Error => {
                         let problem = Problem::new(format!("this document has {}", long()));
                         let problem = problem.file(file).line(document.line);
@@ -79,10 +81,13 @@ pub fn examples<T: Send>(
                         return Err(problem.help(help).into());
                     }
                     Overlong::Drop => odd.push(about(Action::Dropped, long())),
-                    Overlong::Truncate => {
-                        odd.push(about(Action::Changed, long() + ": lost its end"));
-                        found.push(example);
-                    }
+                    Overlong::Truncate => match made {
+                        Made::Cut(example) => {
+                            odd.push(about(Action::Changed, long() + ": lost its end"));
+                            found.push(example);
+                        }
+                        _ => odd.push(about(Action::Dropped, long() + " before its answer")),
+                    },
                 },
             }
         }

@@ -243,7 +243,9 @@ pub fn golden(source: &TextSource) -> Result<Vec<Map<String, Value>>, TrainError
     let mut rows = Vec::new();
     for batch in source.corpus.documents(part)? {
         for document in batch? {
-            let text: String = document.text.chars().take(GOLDEN_LENGTH).collect();
+            // An answer alone may be a single token, of which nothing is predicted.
+            let prompt = document.prompt.iter().flat_map(|prompt| prompt.chars());
+            let text: String = prompt.chain(document.text.chars()).take(GOLDEN_LENGTH).collect();
             rows.push(Map::from_iter([("text".to_owned(), text.into())]));
             if rows.len() == GOLDEN {
                 return Ok(rows);

@@ -17,7 +17,7 @@ use jishi_models::generate::{
 };
 use jishi_models::{CausalConfig, LanguageConfig};
 use jishi_models::{Decoder, DecoderConfig, ModelError};
-use jishi_recipe::{Generate, Problem, TaskName};
+use jishi_recipe::{Generate, Problem};
 use jishi_tasks::language::writer::{prompt_tokens, token_table};
 
 use super::checkpoint::Stored;
@@ -83,7 +83,7 @@ impl TextGenerator {
     /// A damaged package; one of a model that does not write text.
     pub fn from_package(dir: &Path, format: Option<Format>) -> Result<Self, TrainError> {
         let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
-        if recipe.task != TaskName::CausalLm {
+        if !recipe.task.continues_text() {
             let problem = Problem::new(format!(
                 "this model was trained for {}, and writes no text",
                 recipe.task.name()

@@ -44,7 +44,7 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
         *split = Some(texts);
     }
     let golden = golden(&source)?;
-    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None };
+    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None, reference: None };
     let task = MaskedTask::new(recipe, &tokenizer, length, splits, device)?;
     Prepared::new(task, tokenizer, pipeline, source, tokens, golden, start)
 }

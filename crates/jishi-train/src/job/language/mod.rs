@@ -4,6 +4,7 @@ pub mod beginning;
 pub mod causal;
 pub mod checkpoint;
 pub mod classification;
+pub mod dpo;
 pub mod embedding;
 pub mod examples;
 pub mod finish;
@@ -58,6 +59,10 @@ pub fn with_prepared<W: Work>(
             let prepared = causal::prepare(recipe, base, device)?;
             work.run(&prepared, prepared.files())
         }
+        TaskName::Dpo => {
+            let prepared = dpo::prepare(recipe, base, device)?;
+            work.run(&prepared, prepared.files())
+        }
         TaskName::MaskedLm => {
             let prepared = masked::prepare(recipe, base, device)?;
             work.run(&prepared, prepared.files())
@@ -95,4 +100,16 @@ pub struct TextPipeline {
     /// The labels of a classification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+    /// The model that answers are compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Compared>,
+}
+
+/// A model that another is compared with: it is not in the package, and may not be where it was, or as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Where it is, seen from where the program ran.
+    pub from: String,
+    /// Its own outputs for the package's golden texts.
+    pub golden: Vec<Vec<f64>>,
 }

@@ -15,7 +15,8 @@ use jishi_runs::Package;
 use jishi_tasks::language::texts::{EncoderTokens, Texts};
 use jishi_tasks::language::translation::{Search, WATCHED};
 use jishi_tasks::language::{
-    CausalTask, ClassificationTask, EmbeddingTask, LanguageTask, MaskedTask, Measured, TranslationTask,
+    CausalTask, ClassificationTask, DpoTask, EmbeddingTask, LanguageTask, MaskedTask, Measured,
+    TranslationTask,
 };
 use serde_json::{Map, Value};
 
@@ -23,7 +24,7 @@ use super::finish::pack;
 use super::package::{TextPackage, damaged};
 use super::pretrained::Pretrained;
 use super::source::TextSource;
-use super::{TextPipeline, causal, classification, embedding, examples, masked, translation};
+use super::{TextPipeline, causal, classification, dpo, embedding, examples, masked, translation};
 use crate::error::TrainError;
 
 /// A loaded text model.
@@ -35,6 +36,9 @@ pub struct TextPredictor {
     /// Length and labels.
     pub pipeline: TextPipeline,
     model: Loaded,
+    device: Device,
+    /// Golden texts of the package.
+    inputs: Vec<Map<String, Value>>,
 }
 
 /// The splits of a task that has no data.
@@ -45,6 +49,7 @@ fn no_data<T>() -> [Option<T>; 3] {
 /// A task without data, and its model.
 enum Loaded {
     Causal(CausalTask, CausalModel),
+    Dpo(DpoTask, CausalModel),
     Masked(MaskedTask, EncoderModel),
     Classification(ClassificationTask, EncoderModel),
     Embedding(EmbeddingTask, EncoderModel),
@@ -57,8 +62,9 @@ impl TextPredictor {
     /// # Errors
     /// Everything that is wrong with the package: hashes, sizes, weights that do not fit, a damaged tokenizer.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, TrainError> {
-        let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
-        Self::of(recipe, pipeline, tokenizer, &Weights::Package(dir, tensors), device)
+        let TextPackage { recipe, pipeline, tokenizer, tensors, golden } = TextPackage::read(dir)?;
+        let weights = Weights::Package(dir, tensors);
+        Ok(Self { inputs: golden.inputs, ..Self::of(recipe, pipeline, tokenizer, &weights, device)? })
     }
 
     /// The model of a recipe with these weights.
@@ -78,6 +84,11 @@ impl TextPredictor {
                 let task = CausalTask::new(&recipe, &tokenizer, no_data(), None, device);
                 let model = weights.of(&task, config, device)?;
                 Loaded::Causal(task, model)
+            }
+            TaskName::Dpo => {
+                let task = DpoTask::new(&recipe, &tokenizer, None, device);
+                let model = weights.of(&task, config, device)?;
+                Loaded::Dpo(task, model)
             }
             TaskName::MaskedLm => {
                 let task = MaskedTask::new(&recipe, &tokenizer, length, no_data(), device)
@@ -112,7 +123,7 @@ impl TextPredictor {
                 return Err(weights.unfit("recipe", &why));
             }
         };
-        Ok(Self { recipe, tokenizer, pipeline, model })
+        Ok(Self { recipe, tokenizer, pipeline, model, device: device.clone(), inputs: Vec::new() })
     }
 
     /// A package of the model, checked with these inputs.
@@ -120,9 +131,10 @@ impl TextPredictor {
     /// # Errors
     /// Golden inputs that the model can't read.
     pub fn pack(&self, golden: Vec<Map<String, Value>>) -> Result<Package, TrainError> {
-        let Self { recipe, tokenizer, pipeline, model } = self;
+        let Self { recipe, tokenizer, pipeline, model, .. } = self;
         match model {
             Loaded::Causal(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
+            Loaded::Dpo(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
             Loaded::Masked(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
             Loaded::Classification(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
             Loaded::Embedding(task, model) => pack(task, recipe, tokenizer, pipeline, model, golden),
@@ -137,6 +149,7 @@ impl TextPredictor {
     pub fn golden(&self, inputs: &[Map<String, Value>]) -> Result<Vec<Vec<f64>>, TrainError> {
         Ok(match &self.model {
             Loaded::Causal(task, model) => task.golden(model, inputs)?,
+            Loaded::Dpo(task, model) => task.golden(model, inputs)?,
             Loaded::Masked(task, model) => task.golden(model, inputs)?,
             Loaded::Classification(task, model) => task.golden(model, inputs)?,
             Loaded::Embedding(task, model) => task.golden(model, inputs)?,
@@ -148,7 +161,7 @@ impl TextPredictor {
     #[must_use]
     pub fn causal(&self) -> Option<&CausalModel> {
         match &self.model {
-            Loaded::Causal(_, model) => Some(model),
+            Loaded::Causal(_, model) | Loaded::Dpo(_, model) => Some(model),
             _ => None,
         }
     }
@@ -171,13 +184,13 @@ impl TextPredictor {
     /// # Errors
     /// A file that can't be read; a text that can't be predicted; a model that continues texts instead.
     pub fn predict(&self, file: &Path) -> Result<(Vec<(String, Values)>, usize), TrainError> {
-        if matches!(self.model, Loaded::Causal(..)) {
+        if self.recipe.task.continues_text() {
             let problem = Problem::new("this model continues texts, and predicts no rows");
             return Err(problem.help("write with `jishi generate`").into());
         }
         let texts = examples::texts(&self.recipe, file)?;
         let columns = match &self.model {
-            Loaded::Causal(..) => Vec::new(),
+            Loaded::Causal(..) | Loaded::Dpo(..) => Vec::new(),
             Loaded::Masked(task, model) => masked::columns(task, model, &self.tokenizer, &texts)?,
             Loaded::Classification(task, model) => {
                 classification::columns(task, &task.predict(model, &self.tokens(&texts)?)?)
@@ -215,6 +228,14 @@ impl TextPredictor {
             Loaded::Causal(task, model) => {
                 let windows = causal::windows(source, part, tokenizer, length)?.ok_or_else(nothing)?;
                 Ok((task.measure(model, &windows)?.into(), windows.len()))
+            }
+            Loaded::Dpo(task, model) => {
+                let pairs = dpo::pairs(source, part, tokenizer, length)?.ok_or_else(nothing)?;
+                let compared = self.pipeline.reference.as_ref();
+                let reference = dpo::reference(task, &self.recipe, compared, &self.inputs, &self.device)?;
+                let pairs = task.against(&reference, pairs)?;
+                let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
+                Ok((task.measure(model, &pairs, resamples, seed)?, pairs.len()))
             }
             Loaded::Masked(task, model) => {
                 let texts = masked::windows(source, part, tokenizer, length)?.ok_or_else(nothing)?;

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::Resolved;
 use jishi_models::lora::Adapted;
-use jishi_models::{NamedTensor, Reference, add_lora, freeze, reference_of};
+use jishi_models::{LanguageModel, NamedTensor, Reference, add_lora, freeze, reference_of};
 use jishi_recipe::{PretrainedModel, Problem, Problems};
 use serde_json::Value;
 
@@ -76,6 +76,22 @@ impl Pretrained {
     fn package(dir: &Path) -> Result<Self, TrainError> {
         let TextPackage { pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
         Ok(Self { config: pipeline.config, tokenizer, tensors: Tensors::Own(tensors) })
+    }
+
+    /// The model as training begins: with these weights, and frozen or with low-rank additions as a recipe says.
+    ///
+    /// # Errors
+    /// As [`Self::put`] and [`adapt`].
+    pub fn begin<M: LanguageModel>(
+        &self,
+        sizes: &M::Config,
+        recipe: &PretrainedModel,
+        seed: u64,
+        device: &Device,
+    ) -> Result<M, TrainError> {
+        let fresh = M::init(sizes, seed, device);
+        let reference = fresh.reference();
+        adapt(self.put(fresh, &reference)?, recipe, seed, device)
     }
 
     /// Puts the weights into a model of the same sizes. A head that the weights lack keeps its initial ones, and one

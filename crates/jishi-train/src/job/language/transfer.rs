@@ -59,8 +59,12 @@ pub fn import(
     let recipe = recipe_for(&found.config, &family, source, out)?;
     let labels = (recipe.task == TaskName::TextClassification).then(|| labels(&found.config)).transpose()?;
     let length = found.config["max_position_embeddings"].as_u64().or(found.config["n_positions"].as_u64());
-    let pipeline =
-        TextPipeline { config: found.config.clone(), length: length.unwrap_or(0) as usize, labels };
+    let pipeline = TextPipeline {
+        config: found.config.clone(),
+        length: length.unwrap_or(0) as usize,
+        labels,
+        reference: None,
+    };
     let tokenizer = Arc::clone(&found.tokenizer);
     let golden = TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
     let model = TextPredictor::of(recipe, pipeline, tokenizer, &Weights::Pretrained(&found), device)?;

@@ -51,7 +51,7 @@ pub fn prepare(
     }
     let golden = golden(&source)?;
     let special = [config.start, config.end, config.pad];
-    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None };
+    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None, reference: None };
     let task = TranslationTask::new(recipe, &tokenizer, special, length, splits, device);
     Prepared::new(task, tokenizer, pipeline, source, tokens, golden, start)
 }
