@@ -411,7 +411,14 @@ pub fn read_report(path: &Path) -> Result<TrainReport, TrainError> {
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::{differ, words};
+
+    #[test]
+    fn outputs_differ_by_more_than_rounding() {
+        assert!(!differ(&[1.0, 0.0], &[1.000_01, 1e-9]));
+        assert!(differ(&[1.0], &[1.01]) && differ(&[1.0], &[1.0, 1.0]));
+        assert!(differ(&[f64::NAN], &[1.0]) && differ(&[1.0], &[f64::NAN]));
+    }
 
     #[test]
     fn settings_read_like_words() {
