@@ -38,13 +38,11 @@ pub struct VggConfig {
     pub classes: usize,
 }
 
-/// How reference checkpoints name and lay out tensors. The last of the dense layers is the head; how many there are
-/// before it varies, so a checkpoint with another number of classes has its head taken away by
-/// [`crate::ImageConfig::without_head`].
+/// How reference checkpoints of a VGG with two hidden dense layers name and lay out tensors.
 pub const REFERENCE: Reference = Reference {
     prefix: "",
     own_prefix: false,
-    heads: &[],
+    heads: HEADS[2],
     optional: &[],
     renamed: &[],
     turned: &["classifier.0", "classifier.3", "classifier.6", "classifier.9"],
@@ -52,8 +50,14 @@ pub const REFERENCE: Reference = Reference {
     aliases: None,
 };
 
-/// Hidden dense layers at most: [`REFERENCE`] lists their names.
-const MOST_HIDDEN: usize = 3;
+/// The output layer's name, by the number of hidden dense layers.
+const HEADS: [&[&str]; 4] = [&["classifier.0."], &["classifier.3."], &["classifier.6."], &["classifier.9."]];
+
+/// How reference checkpoints name and lay out tensors: the last of the dense layers is the head.
+#[must_use]
+pub fn reference(config: &VggConfig) -> Reference {
+    Reference { heads: HEADS[config.hidden.len().min(HEADS.len() - 1)], ..REFERENCE }
+}
 
 impl VggConfig {
     /// VGG-11, 13, 16 or 19 (table 1, columns A, B, D and E) of images with three channels, with the dense layers of
@@ -89,7 +93,7 @@ impl VggConfig {
                 "give the convolutions of 1 to 5 stages, each at least 1",
             ),
             (
-                self.hidden.len() <= MOST_HIDDEN && !self.hidden.contains(&0),
+                self.hidden.len() < HEADS.len() && !self.hidden.contains(&0),
                 format!("`model.hidden` is {:?}", self.hidden),
                 "give the sizes of at most 3 layers, each at least 1; [4096, 4096] is the original's",
             ),
@@ -182,9 +186,8 @@ enum Step {
 /// A step of the dense layers.
 #[derive(Module, Debug)]
 enum Dense {
-    /// Whether the result goes through ReLU and dropout follows from whether it is the last.
     Linear(Linear),
-    /// Keeps the place of what has no weights.
+    /// The place of what has no weights: ReLU and dropout are done with the layer before.
     Nothing(bool),
 }
 
