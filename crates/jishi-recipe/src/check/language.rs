@@ -88,6 +88,11 @@ impl Checker<'_> {
             let message = format!("`text.whole_words` is for masked-lm, and the task is {}", task.name());
             self.fault(&["text.whole_words", "task"], message, "leave it out");
         }
+        if text.chat && text.prompt.is_none() {
+            let message = "`text.chat` needs `text.prompt`: the column of what the user says";
+            let help = "for example: prompt = \"question\", column = \"answer\"; whole conversations are `text.messages`";
+            self.fault(&["text.chat"], message, help);
+        }
         if text.messages.is_some() && text.prompt.is_some() {
             let message =
                 "`text.messages` and `text.prompt` contradict each other: each says what is learned";
