@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::check::TABLE_KEYS;
 use crate::places::Places;
 use crate::shape::join;
-use crate::types::{Recipe, SplitBy};
+use crate::types::{Domain, Recipe, SplitBy};
 
 /// A value of the resolved recipe and where it came from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub(crate) fn provenance(recipe: &Recipe, places: &Places) -> Vec<Provenance> {
 pub(crate) fn values(recipe: &Recipe) -> Value {
     // Maps have string keys, so the recipe's types always have a JSON form.
     let mut value = serde_json::to_value(recipe).unwrap_or_default();
-    if recipe.task.is_language()
+    if recipe.task.domain() != Domain::Tables
         && let Some(data) = value.pointer_mut("/data").and_then(Value::as_object_mut)
     {
         TABLE_KEYS.iter().for_each(|key| drop(data.shift_remove(*key)));

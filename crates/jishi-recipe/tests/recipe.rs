@@ -742,7 +742,7 @@ proptest! {
         let mut recipe: jishi_recipe::Recipe = serde_json::from_value(value.clone()).map_err(|e| TestCaseError::fail(format!("{e}\n{value:#}")))?;
         recipe.data.target.get_or_insert_with(|| "target".into());
         // What parsing itself would have made of these.
-        if recipe.task.is_language() {
+        if recipe.task.domain() == jishi_recipe::Domain::Texts {
             let plain: jishi_recipe::Data = serde_json::from_value(json!({ "source": "" })).unwrap();
             let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, .. } = recipe.data;
             recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, ..plain };

@@ -41,13 +41,6 @@ impl Checker<'_> {
     /// What tasks on tables ask of it.
     pub(super) fn table(&mut self) {
         let data = &self.recipe.data;
-        for key in ["text", "tokenizer", "generate"] {
-            if self.places.is_set(key) {
-                let task = self.recipe.task.name();
-                let message = format!("[{key}] is for tasks that learn from text, and the task is {task}");
-                self.fault(&[key, "task"], message, "leave it out");
-            }
-        }
         if data.target.is_none() {
             let help = "Column to predict. For example: target = \"price\"";
             self.lack("data", &["data.target"], "[data] needs the key `target`", help);

@@ -1,19 +1,12 @@
 //! Checks of recipes that learn from text.
 
-use super::{Checker, TABLE_KEYS};
+use super::Checker;
 use crate::language::{DocumentUnit, LlamaModel, PretrainedModel, TokenizerKind, Trainable};
 use crate::types::{Model, SplitBy, TaskName};
 
 impl Checker<'_> {
     pub(super) fn language(&mut self) {
         let task = self.recipe.task;
-        for key in TABLE_KEYS {
-            let path = format!("data.{key}");
-            if self.places.is_set(&path) {
-                let message = format!("`{path}` is for tables, and the task is {}", task.name());
-                self.fault(&[&path, "task"], message, "leave it out; [text] says how text is read");
-            }
-        }
         self.target();
         let parts = self.recipe.train.accumulate;
         if parts > 1 && task == TaskName::TextEmbedding {
@@ -139,11 +132,6 @@ impl Checker<'_> {
     fn generate(&mut self) {
         let task = self.recipe.task;
         if !task.writes_text() {
-            if self.places.is_set("generate") {
-                let message =
-                    format!("[generate] is for tasks that write text, and the task is {}", task.name());
-                self.fault(&["generate", "task"], message, "leave it out");
-            }
             return;
         }
         let Some(generate) = &self.recipe.generate else { return };
