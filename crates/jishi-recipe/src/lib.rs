@@ -18,6 +18,7 @@ mod shape;
 mod suggest;
 mod tree;
 pub mod types;
+pub mod vision;
 mod walk;
 pub mod write;
 
@@ -32,4 +33,5 @@ pub use provenance::Provenance;
 pub use reference::reference_markdown;
 pub use schema::schema;
 pub use types::*;
+pub use vision::*;
 pub use write::to_toml;
