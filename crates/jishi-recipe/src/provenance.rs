@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::check::TABLE_KEYS;
+use crate::check::table_keys;
 use crate::places::Places;
 use crate::shape::join;
-use crate::types::{Domain, Recipe, SplitBy};
+use crate::types::{Recipe, SplitBy};
 
 /// A value of the resolved recipe and where it came from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,10 +30,8 @@ pub(crate) fn provenance(recipe: &Recipe, places: &Places) -> Vec<Provenance> {
 pub(crate) fn values(recipe: &Recipe) -> Value {
     // Maps have string keys, so the recipe's types always have a JSON form.
     let mut value = serde_json::to_value(recipe).unwrap_or_default();
-    if recipe.task.domain() != Domain::Tables
-        && let Some(data) = value.pointer_mut("/data").and_then(Value::as_object_mut)
-    {
-        TABLE_KEYS.iter().for_each(|key| drop(data.shift_remove(*key)));
+    if let Some(data) = value.pointer_mut("/data").and_then(Value::as_object_mut) {
+        table_keys(recipe.task.domain()).iter().for_each(|key| drop(data.shift_remove(*key)));
     }
     if let Some(split) = value.pointer_mut("/data/split").and_then(Value::as_object_mut) {
         if recipe.data.split.folds.is_some() {

@@ -6,7 +6,7 @@ mod model;
 mod train;
 mod vision;
 
-pub(crate) use data::TABLE_KEYS;
+pub(crate) use data::table_keys;
 
 use crate::places::Places;
 use crate::problem::Problem;
@@ -168,11 +168,7 @@ impl Checker<'_> {
             let message = format!("[generate] is for tasks that write text, and the task is {}", task.name());
             self.fault(&["generate", "task"], message, "leave it out");
         }
-        if task.domain() == Domain::Tables {
-            return;
-        }
-        let keys = TABLE_KEYS.iter().filter(|key| **key != "memory_limit" || task.domain() != Domain::Images);
-        for key in keys {
+        for key in table_keys(task.domain()) {
             let path = format!("data.{key}");
             if self.places.is_set(&path) {
                 let message = format!("`{path}` is for tables, and the task is {}", task.name());
