@@ -18,7 +18,7 @@ pub struct Family {
 }
 
 /// All model families.
-pub const FAMILIES: [Family; 7] = [
+pub const FAMILIES: [Family; 10] = [
     Family {
         name: "linear",
         description: "One dense layer: linear or logistic regression.",
@@ -53,6 +53,21 @@ pub const FAMILIES: [Family; 7] = [
         name: "encoder-decoder",
         description: "A Transformer that writes a text for a text: translation.",
         source: "Vaswani et al. 2017",
+    },
+    Family {
+        name: "resnet",
+        description: "Residual blocks of convolutions: classes and vectors of images.",
+        source: "He et al. 2016",
+    },
+    Family {
+        name: "vgg",
+        description: "Plain stacks of convolutions: classes of images.",
+        source: "Simonyan & Zisserman 2015",
+    },
+    Family {
+        name: "vit",
+        description: "A Transformer over the patches of an image: classes and vectors of images.",
+        source: "Dosovitskiy et al. 2021",
     },
 ];
 

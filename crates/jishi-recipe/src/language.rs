@@ -14,6 +14,8 @@ pub struct Text {
     pub messages: Option<String>,
     /// `causal-lm`, `dpo`: column of a prompt that is read and not learned; `column` then is what follows it.
     pub prompt: Option<String>,
+    /// `causal-lm`, `dpo`: prompt and answer are a user's message and the assistant's, in the model's own chat template.
+    pub chat: bool,
     /// `dpo`: column of the answer that was rejected; `column` is the one that was chosen.
     pub rejected: Option<String>,
     /// What a document is in plain text files.
@@ -286,6 +288,7 @@ impl Default for Text {
             column: "text".into(),
             messages: None,
             prompt: None,
+            chat: false,
             rejected: None,
             document: DocumentUnit::Stream,
             deduplicate: Deduplicate::None,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::language::{
     BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
 };
+use crate::networks::{ResNetModel, VggModel, VitModel};
+use crate::vision::Image;
 
 /// A recipe: one TOML file that describes a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +32,9 @@ pub struct Recipe {
     /// How text becomes tokens, where the task learns from text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
+    /// How images are read and changed, where the task learns from images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
     /// The model.
     pub model: Model,
     /// How it is trained.
@@ -63,6 +68,19 @@ pub enum TaskName {
     Translation,
     /// Give texts of like meaning vectors that are close to each other.
     TextEmbedding,
+    /// Predict one or several labels of an image.
+    ImageClassification,
+}
+
+/// What a task learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// Rows of a table.
+    Tables,
+    /// Texts.
+    Texts,
+    /// Images.
+    Images,
 }
 
 /// Where the data comes from and how it is prepared. Everything is fitted on the training split alone.
@@ -312,6 +330,13 @@ pub enum Model {
     Bert(BertModel),
     /// Transformer: an encoder and a decoder.
     EncoderDecoder(EncoderDecoderModel),
+    /// ResNet: residual blocks of convolutions.
+    #[serde(rename = "resnet")]
+    ResNet(ResNetModel),
+    /// VGG: stacks of convolutions.
+    Vgg(VggModel),
+    /// Vision Transformer: an image as a row of patches.
+    Vit(VitModel),
     /// A model that was trained before, of any family; `from` alone chooses this.
     Pretrained(PretrainedModel),
 }
@@ -816,10 +841,19 @@ impl OneOrMany {
 }
 
 impl TaskName {
-    /// Whether the task learns from text; else from a table.
+    /// What the task learns from.
     #[must_use]
-    pub fn is_language(self) -> bool {
-        !matches!(self, Self::Regression | Self::Classification)
+    pub fn domain(self) -> Domain {
+        match self {
+            Self::Regression | Self::Classification => Domain::Tables,
+            Self::ImageClassification => Domain::Images,
+            Self::CausalLm
+            | Self::Dpo
+            | Self::MaskedLm
+            | Self::TextClassification
+            | Self::Translation
+            | Self::TextEmbedding => Domain::Texts,
+        }
     }
 
     /// Whether the trained model writes text.
@@ -846,6 +880,7 @@ impl TaskName {
             Self::TextClassification => "text-classification",
             Self::Translation => "translation",
             Self::TextEmbedding => "text-embedding",
+            Self::ImageClassification => "image-classification",
         }
     }
 }
@@ -862,6 +897,9 @@ impl Model {
             Self::Llama(_) => "llama",
             Self::Bert(_) => "bert",
             Self::EncoderDecoder(_) => "encoder-decoder",
+            Self::ResNet(_) => "resnet",
+            Self::Vgg(_) => "vgg",
+            Self::Vit(_) => "vit",
             Self::Pretrained(_) => "pretrained",
         }
     }
@@ -870,15 +908,24 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, Dpo, MaskedLm, Regression, TextClassification, TextEmbedding,
-            Translation,
+            CausalLm, Classification, Dpo, ImageClassification, MaskedLm, Regression, TextClassification,
+            TextEmbedding, Translation,
         };
         match self {
             Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],
             Self::Gpt2(_) | Self::Llama(_) => &[CausalLm],
             Self::Bert(_) => &[MaskedLm, TextClassification, TextEmbedding],
             Self::EncoderDecoder(_) => &[Translation],
-            Self::Pretrained(_) => &[CausalLm, Dpo, MaskedLm, TextClassification, Translation, TextEmbedding],
+            Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification],
+            Self::Pretrained(_) => &[
+                CausalLm,
+                Dpo,
+                MaskedLm,
+                TextClassification,
+                Translation,
+                TextEmbedding,
+                ImageClassification,
+            ],
         }
     }
 }

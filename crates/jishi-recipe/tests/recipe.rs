@@ -99,7 +99,7 @@ fn unknown_keys_name_the_nearest() {
             "heads = 8",
             17,
             "unknown key `heads`",
-            "`heads` belongs to \"ft-transformer\", \"gpt2\", \"llama\", \"bert\", \"encoder-decoder\"; \"mlp\" has: hidden",
+            "`heads` belongs to \"ft-transformer\", \"gpt2\", \"llama\", \"bert\", \"encoder-decoder\", \"vit\"; \"mlp\" has: hidden",
         ),
         ("dropout = 0.1", "xyzzy = 8", 17, "unknown key `xyzzy`", "keys of [model]: hidden, activation"),
         (
@@ -207,7 +207,13 @@ fn unknown_names_come_with_the_list() {
             "did you mean \"mlp\"?",
         ),
         ("\"mlp\"", "\"xgboost\"", 15, "found \"xgboost\"", ""),
-        ("\"mlp\"", "3", 15, "\"encoder-decoder\", \"pretrained\", found the whole number 3", ""),
+        (
+            "\"mlp\"",
+            "3",
+            15,
+            "\"encoder-decoder\", \"resnet\", \"vgg\", \"vit\", \"pretrained\", found the whole number 3",
+            "",
+        ),
         (
             "\"adam\"",
             "\"adamm\"",
@@ -621,7 +627,7 @@ fn set_says_what_is_wrong_with_it() {
 fn another_family_drops_no_key_silently() {
     let problems = bad(VALID, &["model.family=linear"]);
     assert_eq!(problems.len(), 2);
-    let remove = "`hidden` belongs to \"mlp\", \"llama\", \"bert\", \"encoder-decoder\"; \"linear\" has: init; `--set model.hidden=` takes it out";
+    let remove = "`hidden` belongs to \"mlp\", \"llama\", \"bert\", \"encoder-decoder\", \"vgg\", \"vit\"; \"linear\" has: init; `--set model.hidden=` takes it out";
     assert_problem(&problems[0], 16, "unknown key `hidden` in [model] with family = \"linear\"", remove);
     assert_problem(&problems[1], 17, "unknown key `dropout`", "belongs to \"mlp\", \"ft-transformer\"");
 }
@@ -675,7 +681,8 @@ fn fitting(schema: &Value, root: &Value) -> BoxedStrategy<Value> {
                     .iter()
                     .map(|(key, schema)| {
                         let always = required.contains(&json!(key)) || schema["const"].is_string();
-                        let given = prop::bool::weighted(if always { 1.0 } else { 0.5 });
+                        // `weighted(1.0)` would shrink to false.
+                        let given = if always { Just(true).boxed() } else { any::<bool>().boxed() };
                         (Just(key.clone()), fitting(schema, root), given)
                     })
                     .collect();
@@ -742,7 +749,7 @@ proptest! {
         let mut recipe: jishi_recipe::Recipe = serde_json::from_value(value.clone()).map_err(|e| TestCaseError::fail(format!("{e}\n{value:#}")))?;
         recipe.data.target.get_or_insert_with(|| "target".into());
         // What parsing itself would have made of these.
-        if recipe.task.is_language() {
+        if recipe.task.domain() == jishi_recipe::Domain::Texts {
             let plain: jishi_recipe::Data = serde_json::from_value(json!({ "source": "" })).unwrap();
             let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, .. } = recipe.data;
             recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, ..plain };
@@ -754,6 +761,12 @@ proptest! {
             if recipe.task.writes_text() {
                 recipe.generate.get_or_insert_default();
             }
+        }
+        if recipe.task.domain() == jishi_recipe::Domain::Images {
+            let plain: jishi_recipe::Data = serde_json::from_value(json!({ "source": "" })).unwrap();
+            let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, memory_limit, .. } = recipe.data;
+            recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, memory_limit, ..plain };
+            recipe.image.get_or_insert_default();
         }
         let split = &mut recipe.data.split;
         if split.by == jishi_recipe::SplitBy::Column {

@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 8] = [
+pub const TASKS: [TaskInfo; 9] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -158,6 +158,25 @@ pub const TASKS: [TaskInfo; 8] = [
             metric("mrr", Direction::Higher, "mean of 1 / rank of the pair"),
         ],
     },
+    TaskInfo {
+        name: TaskName::ImageClassification,
+        description: "predict one or several labels of an image",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "accuracy",
+        metrics: &[
+            metric("accuracy", Direction::Higher, "share of images with exactly the right labels"),
+            metric(
+                "top5_accuracy",
+                Direction::Higher,
+                "share of images whose label is among the five most probable",
+            ),
+            metric("precision_macro", Direction::Higher, "precision, mean over labels"),
+            metric("recall_macro", Direction::Higher, "recall, mean over labels"),
+            metric("f1_macro", Direction::Higher, "F1, mean over labels"),
+            metric("f1_micro", Direction::Higher, "F1 over all labels of all images together"),
+            metric("ece", Direction::Lower, "expected calibration error, 15 bins of equal width"),
+        ],
+    },
 ];
 
 /// The task of a recipe.
@@ -172,6 +191,7 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
         TaskName::TextClassification => 5,
         TaskName::Translation => 6,
         TaskName::TextEmbedding => 7,
+        TaskName::ImageClassification => 8,
     };
     &TASKS[place]
 }

@@ -1,19 +1,12 @@
 //! Checks of recipes that learn from text.
 
-use super::{Checker, TABLE_KEYS};
+use super::Checker;
 use crate::language::{DocumentUnit, LlamaModel, PretrainedModel, TokenizerKind, Trainable};
 use crate::types::{Model, SplitBy, TaskName};
 
 impl Checker<'_> {
     pub(super) fn language(&mut self) {
         let task = self.recipe.task;
-        for key in TABLE_KEYS {
-            let path = format!("data.{key}");
-            if self.places.is_set(&path) {
-                let message = format!("`{path}` is for tables, and the task is {}", task.name());
-                self.fault(&[&path, "task"], message, "leave it out; [text] says how text is read");
-            }
-        }
         self.target();
         let parts = self.recipe.train.accumulate;
         if parts > 1 && task == TaskName::TextEmbedding {
@@ -88,6 +81,11 @@ impl Checker<'_> {
             let message = format!("`text.whole_words` is for masked-lm, and the task is {}", task.name());
             self.fault(&["text.whole_words", "task"], message, "leave it out");
         }
+        if text.chat && text.prompt.is_none() {
+            let message = "`text.chat` needs `text.prompt`: the column of what the user says";
+            let help = "for example: prompt = \"question\", column = \"answer\"; whole conversations are `text.messages`";
+            self.fault(&["text.chat"], message, help);
+        }
         if text.messages.is_some() && text.prompt.is_some() {
             let message =
                 "`text.messages` and `text.prompt` contradict each other: each says what is learned";
@@ -134,11 +132,6 @@ impl Checker<'_> {
     fn generate(&mut self) {
         let task = self.recipe.task;
         if !task.writes_text() {
-            if self.places.is_set("generate") {
-                let message =
-                    format!("[generate] is for tasks that write text, and the task is {}", task.name());
-                self.fault(&["generate", "task"], message, "leave it out");
-            }
             return;
         }
         let Some(generate) = &self.recipe.generate else { return };

@@ -26,6 +26,9 @@ impl Checker<'_> {
             Model::EncoderDecoder(m) => {
                 return self.transformer(m.layers, m.heads, m.width, m.context, m.dropout);
             }
+            Model::ResNet(m) => return self.resnet(m),
+            Model::Vgg(m) => return self.vgg(m),
+            Model::Vit(m) => return self.vit(m),
             Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {

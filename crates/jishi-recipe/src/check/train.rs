@@ -3,7 +3,7 @@
 use super::{Checker, metrics};
 use crate::suggest::nearest;
 use crate::types::{
-    ClassWeights, EarlyStopping, Loss, LossName, NamedClassWeights, Optimizer, ScheduleName, SplitBy,
+    ClassWeights, Domain, EarlyStopping, Loss, LossName, NamedClassWeights, Optimizer, ScheduleName, SplitBy,
     TaskName,
 };
 
@@ -191,8 +191,9 @@ impl Checker<'_> {
             LossName::BinaryCrossEntropy => (Some(true), "binary-cross-entropy"),
             LossName::Focal => (Some(true), "focal"),
         };
-        let (task, language) = (self.recipe.task.name(), self.recipe.task.is_language());
-        let classify = language || self.recipe.task == TaskName::Classification;
+        let task = self.recipe.task.name();
+        let table = self.recipe.task.domain() == Domain::Tables;
+        let classify = self.recipe.task != TaskName::Regression;
         match of_classes {
             Some(true) if !classify => {
                 let message = format!("the loss \"{written}\" compares classes, and the task is regression");
@@ -208,7 +209,7 @@ impl Checker<'_> {
                 let message = format!("the loss \"{written}\" compares classes, and the task is dpo");
                 self.fault(name, message, "leave it out: the task has a loss of its own");
             }
-            Some(true) if language && loss.name != LossName::CrossEntropy => {
+            Some(true) if !table && loss.name != LossName::CrossEntropy => {
                 let message = format!("the loss \"{written}\" is for tables, and the task is {task}");
                 self.fault(name, message, "leave it out: the task has a loss of its own");
             }
@@ -233,7 +234,10 @@ impl Checker<'_> {
             self.fault(about, "`label_smoothing` is for classes, and the task is regression", "leave it out");
         }
         let weights = &["train.loss.class_weights", "task"];
-        let weighs = classify && (!language || self.recipe.task == TaskName::TextClassification);
+        let weighs = matches!(
+            self.recipe.task,
+            TaskName::Classification | TaskName::TextClassification | TaskName::ImageClassification
+        );
         if !weighs && loss.class_weights != ClassWeights::Named(NamedClassWeights::None) {
             let message = format!("`class_weights` is for classes, and the task is {task}");
             self.fault(weights, message, "leave it out");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
 use jishi_data::text::corpus::Part;
-use jishi_recipe::{Problem, Split, SplitBy, TaskName};
+use jishi_recipe::{Domain, Problem, Split, SplitBy, TaskName};
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
 use jishi_tasks::SplitName;
@@ -46,7 +46,7 @@ pub fn on_file(
     ignore_extra: bool,
     device: &Device,
 ) -> Result<EvaluationReport, TrainError> {
-    if task_of(model)?.is_some_and(TaskName::is_language) {
+    if domain_of(model)? == Some(Domain::Texts) {
         let predictor = TextPredictor::load(model, device)?;
         let mut recipe = predictor.recipe.clone();
         recipe.data.split = Split { validation: 0.0, test: 0.0, by: SplitBy::Random, ..recipe.data.split };
@@ -70,7 +70,7 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
         let problem = Problem::new("the data has changed since the run was trained");
         TrainError::Bad(problem.file(run.path()).help("evaluate the new data with `--data PATH`").into())
     };
-    if task_of(&model)?.is_some_and(TaskName::is_language) {
+    if domain_of(&model)? == Some(Domain::Texts) {
         let predictor = TextPredictor::load(&model, device)?;
         let mut source = TextSource::from_sources(&predictor.recipe, &sources(&manifest)?)?;
         if language::finish::fingerprints(&source)? != manifest.data {
@@ -110,6 +110,14 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
 pub fn task_of(model: &Path) -> Result<Option<TaskName>, TrainError> {
     let task = jishi_runs::package::task(model)?;
     Ok(serde_json::from_value(task.into()).ok())
+}
+
+/// What the task of a package learned from, where this version knows it.
+///
+/// # Errors
+/// A damaged package.
+pub fn domain_of(model: &Path) -> Result<Option<Domain>, TrainError> {
+    Ok(task_of(model)?.map(TaskName::domain))
 }
 
 fn text(

@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use jishi_data::Ledger;
 use jishi_models::{TableModel, export_weights};
-use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_recipe::{Domain, Problem, Recipe, TaskName};
 use jishi_runs::card::{About, Card};
 use jishi_runs::manifest::{Metric, RunManifest, Status};
 use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
@@ -330,7 +330,8 @@ pub(crate) fn model_card(
     };
     // What only tables have is not told of texts.
     let table = |key: &str| key.starts_with("data.") && key != "data.split";
-    let keys = keys.into_iter().filter(|k| !(recipe.task.is_language() && table(k)));
+    let tables = recipe.task.domain() == Domain::Tables;
+    let keys = keys.into_iter().filter(|k| tables || !table(k));
     let mut settings: Vec<(String, String)> = keys.filter_map(|k| setting(&path(k))).collect();
     settings.push(("steps".into(), manifest.steps.to_string()));
     let rows = ["read", "dropped", "train", "validation", "test"];

@@ -43,19 +43,19 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
     for prompt in &prompts {
         let tokens = tokens(args, &model, prompt)?;
         let shows = alone && !json;
-        if shows && !args.chat {
-            show(prompt)?;
-        }
+        // A prompt that is refused is not shown.
+        let mut before = if shows && !args.chat { prompt.as_str() } else { "" };
         let started = Instant::now();
         let mut first = None;
         let generated = model.generate(&tokens, &request, &mut |piece| {
             first.get_or_insert_with(|| started.elapsed().as_secs_f64());
-            match shows.then(|| show(piece)) {
+            match shows.then(|| show(std::mem::take(&mut before)).and_then(|()| show(piece))) {
                 Some(Err(_)) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         })?;
         if shows {
+            show(before)?;
             show("\n")?;
         }
         let seconds = started.elapsed().as_secs_f64();

@@ -2,9 +2,9 @@
 
 use jishi_data::Source;
 use jishi_data::write::{OutputFormat, to_bytes};
-use jishi_recipe::TaskName;
+use jishi_recipe::Domain;
 use jishi_runs::package;
-use jishi_train::job::evaluate::task_of;
+use jishi_train::job::evaluate::domain_of;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::predict::{Predictor, columns};
 
@@ -21,7 +21,7 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     };
     let device = train::device(DeviceName::Auto)?;
     let model = package::find(&args.root, &args.run)?;
-    if task_of(&model)?.is_some_and(TaskName::is_language) {
+    if domain_of(&model)? == Some(Domain::Texts) {
         let (columns, rows) = TextPredictor::load(&model, &device)?.predict(&args.input)?;
         return write(args, json, rows, &to_bytes(&columns, format)?);
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use jishi_data::text::cache::Around;
-use jishi_data::text::chat::ChatTemplate;
 use jishi_data::text::corpus::Part;
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer};
 use jishi_data::text::windows::Windows;
@@ -26,7 +25,7 @@ use crate::error::TrainError;
 pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared<CausalTask>, TrainError> {
     let source = TextSource::read(recipe, base)?;
     let seed = recipe.train.seed;
-    let special = if source.text.messages.is_some() { SpecialSet::Chat } else { SpecialSet::Causal };
+    let special = if source.talks() { SpecialSet::Chat } else { SpecialSet::Causal };
     let sizes = |model: &Model, tokenizer: &Tokenizer| match model {
         Model::Gpt2(model) => Some(CausalConfig::from_gpt2(model, tokenizer.vocabulary())),
         Model::Llama(model) => Some(CausalConfig::from_llama(model, tokenizer.vocabulary())),
@@ -57,11 +56,7 @@ pub fn windows(
     length: usize,
 ) -> Result<Option<Windows>, TrainError> {
     let (bos, eos) = if source.corpus.is_stream() { (None, None) } else { ends(tokenizer) };
-    let template = match (&source.text.messages, &tokenizer.chat_template) {
-        (None, _) => None,
-        (Some(_), Some(_)) => Some(ChatTemplate::of(tokenizer)?),
-        (Some(_), None) => Some(ChatTemplate::chatml()?),
-    };
+    let template = source.template(tokenizer)?;
     let Some(tokens) = source.tokens(part, tokenizer, Around { bos, eos }, template.as_ref())? else {
         return Ok(None);
     };

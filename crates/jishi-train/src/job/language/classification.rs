@@ -80,8 +80,8 @@ pub fn labelled(
 /// Predictions as columns of a file: `prediction`, and `probability_LABEL` of every label.
 #[must_use]
 pub fn columns(task: &ClassificationTask, values: &[f64]) -> Vec<(String, Values)> {
-    let names = &task.labels().names;
-    let predictions = values.chunks_exact(names.len()).map(|row| task.label(row)).collect();
+    let names = &task.head().labels().names;
+    let predictions = values.chunks_exact(names.len()).map(|row| task.head().label(row)).collect();
     let mut columns = vec![("prediction".to_owned(), Values::Words(predictions))];
     for (i, name) in names.iter().enumerate() {
         let of_label = values.iter().skip(i).step_by(names.len()).copied().collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use jishi_data::text::corpus::Part;
-use jishi_data::text::documents::Document;
+use jishi_data::text::documents::{Document, Message};
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer};
 use jishi_models::{CausalConfig, CausalModel, LanguageConfig, ModelError};
 use jishi_recipe::{Model, Problem, Recipe};
@@ -31,8 +31,9 @@ use crate::job::finish::differ;
 pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared<DpoTask>, TrainError> {
     let mut source = TextSource::read(recipe, base)?;
     needs_documents(&source, recipe.task.name())?;
+    let special = if source.talks() { SpecialSet::Chat } else { SpecialSet::Causal };
     let Beginning { tokenizer, config, length, start } =
-        Beginning::<CausalModel>::of(recipe, &source, base, SpecialSet::Causal, |_, _| None, |_| ())?;
+        Beginning::<CausalModel>::of(recipe, &source, base, special, |_, _| None, |_| ())?;
     let writer = recipe.generate.as_ref().map(|g| Writer::new(Arc::clone(&tokenizer), g, recipe.train.seed));
     let task = DpoTask::new(recipe, &tokenizer, writer, device);
     let reference = start(device)?;
@@ -69,11 +70,18 @@ pub fn pairs(
     tokenizer: &Tokenizer,
     length: usize,
 ) -> Result<Option<AnswerPairs>, TrainError> {
+    let template = source.template(tokenizer)?;
     let (found, odd) = examples(source, part, length, |document: &Document| {
         let Some(rejected) = &document.rejected else { return Ok(Made::Nothing("no rejected answer")) };
         // As the model will be asked.
-        let prompt =
-            prompt_tokens(tokenizer, document.prompt.as_deref().unwrap_or_default()).map_err(problem)?;
+        let asked = document.prompt.as_deref().unwrap_or_default();
+        let prompt = match &template {
+            Some(template) => {
+                let message = Message { role: "user".into(), content: asked.into() };
+                template.prompt(&[message], tokenizer)?
+            }
+            None => prompt_tokens(tokenizer, asked).map_err(problem)?,
+        };
         if prompt.len() >= length {
             return Ok(Made::Long);
         }

@@ -25,24 +25,11 @@ use std::path::Path;
 use burn::tensor::Device;
 use jishi_data::text::labels::Labels;
 use jishi_recipe::{Problem, Recipe, TaskName};
-use jishi_runs::manifest::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::TrainError;
-use crate::job::subject::Subject;
-
-/// What is to be done with a prepared recipe, whatever its task.
-pub trait Work {
-    /// What comes out.
-    type Output;
-
-    /// Does it. `files`: what every data file was when it was read.
-    ///
-    /// # Errors
-    /// Those of the work.
-    fn run<S: Subject>(self, subject: &S, files: &[Fingerprint]) -> Result<Self::Output, TrainError>;
-}
+use crate::job::work::{Folds, Work};
 
 /// Prepares the text of a recipe for its task, and does some work with it: the one place that knows which tasks there are.
 ///
@@ -57,31 +44,29 @@ pub fn with_prepared<W: Work>(
     match recipe.task {
         TaskName::CausalLm => {
             let prepared = causal::prepare(recipe, base, device)?;
-            work.run(&prepared, prepared.files())
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
         TaskName::Dpo => {
             let prepared = dpo::prepare(recipe, base, device)?;
-            work.run(&prepared, prepared.files())
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
         TaskName::MaskedLm => {
             let prepared = masked::prepare(recipe, base, device)?;
-            work.run(&prepared, prepared.files())
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
         TaskName::TextClassification => {
             let prepared = classification::prepare(recipe, base, device)?;
-            work.run(&prepared, prepared.files())
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
         TaskName::TextEmbedding => {
             let prepared = embedding::prepare(recipe, base, device)?;
-            work.run(&prepared, prepared.files())
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
         TaskName::Translation => {
             let prepared = translation::prepare(recipe, base, device)?;
-            work.run(&prepared, prepared.files())
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
-        TaskName::Regression | TaskName::Classification => {
-            Err(Problem::new(format!("{} is not a task on text", recipe.task.name())).into())
-        }
+        other => Err(Problem::new(format!("{} is not a task on text", other.name())).into()),
     }
 }
 

@@ -118,8 +118,8 @@ impl TextPredictor {
                 let model = weights.of(&task, config, device)?;
                 Loaded::Translation(task, model)
             }
-            TaskName::Regression | TaskName::Classification => {
-                let why = format!("{} is not a task on text", recipe.task.name());
+            other => {
+                let why = format!("{} is not a task on text", other.name());
                 return Err(weights.unfit("recipe", &why));
             }
         };
@@ -242,7 +242,7 @@ impl TextPredictor {
                 Ok((task.measure(model, &texts)?.into(), texts.len()))
             }
             Loaded::Classification(task, model) => {
-                let texts = classification::labelled(source, part, tokenizer, task.labels(), length)?
+                let texts = classification::labelled(source, part, tokenizer, task.head().labels(), length)?
                     .ok_or_else(nothing)?;
                 let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
                 Ok((task.measure_texts(model, &texts, resamples, seed)?, texts.classes.len()))
