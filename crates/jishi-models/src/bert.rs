@@ -136,9 +136,7 @@ impl BertConfig {
         let architecture = value["architectures"][0].as_str().unwrap_or_default();
         let head = match architecture {
             "BertForMaskedLM" | "BertForPreTraining" => BertHead::MaskedLm,
-            "BertForSequenceClassification" => {
-                BertHead::Classification { classes: keys.classes() }
-            }
+            "BertForSequenceClassification" => BertHead::Classification { classes: keys.classes() },
             _ => BertHead::Embedding,
         };
         let config = Self {

@@ -82,7 +82,15 @@ impl ResNetConfig {
     /// ResNet-18.
     #[must_use]
     pub fn resnet18(stem: Stem, classes: usize) -> Self {
-        Self { blocks: vec![2; 4], bottleneck: false, stem, width: 64, channels: 3, classes, zero_init: false }
+        Self {
+            blocks: vec![2; 4],
+            bottleneck: false,
+            stem,
+            width: 64,
+            channels: 3,
+            classes,
+            zero_init: false,
+        }
     }
 
     /// That these are the sizes of a model.
@@ -129,10 +137,12 @@ impl ResNetConfig {
             classes: keys.classes(),
             zero_init: false,
         };
-        let expected: Vec<usize> = (0..config.blocks.len().min(4)).map(|stage| config.outputs(stage)).collect();
+        let expected: Vec<usize> =
+            (0..config.blocks.len().min(4)).map(|stage| config.outputs(stage)).collect();
         let found = keys.sizes("hidden_sizes");
         if found != expected {
-            let message = format!("`hidden_sizes` is {found:?}, which is not supported: expected {expected:?}");
+            let message =
+                format!("`hidden_sizes` is {found:?}, which is not supported: expected {expected:?}");
             keys.problem(message, "each stage is twice as wide as the one before");
         }
         keys.must("layer_type", &[json!("bottleneck"), json!("basic")]);
@@ -316,7 +326,8 @@ impl ResNet {
 
 /// Names of Hugging Face's library as torchvision's.
 fn from_aliases(mut tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
-    let theirs = |t: &NamedTensor| t.name.contains("embedder.embedder.") || t.name.contains("encoder.stages.");
+    let theirs =
+        |t: &NamedTensor| t.name.contains("embedder.embedder.") || t.name.contains("encoder.stages.");
     if !tensors.iter().any(theirs) {
         return tensors;
     }
@@ -445,11 +456,14 @@ mod tests {
 
     #[test]
     fn names_of_hugging_face_go_there_and_back() {
-        let sizes = ResNetConfig { width: 4, ..ResNetConfig::new(50, Stem::Large, 3).expect("a known depth") };
+        let sizes =
+            ResNetConfig { width: 4, ..ResNetConfig::new(50, Stem::Large, 3).expect("a known depth") };
         let weights = export_weights(&ResNet::init(&sizes, 0, &Device::flex()));
         let theirs = to_hf_names(weights.clone());
         assert!(theirs.iter().zip(&weights).all(|(a, b)| a.name != b.name));
-        assert!(theirs.iter().any(|t| t.name == "resnet.encoder.stages.2.layers.5.layer.1.normalization.bias"));
+        assert!(
+            theirs.iter().any(|t| t.name == "resnet.encoder.stages.2.layers.5.layer.1.normalization.bias")
+        );
         assert_eq!(from_aliases(theirs), weights);
     }
 
