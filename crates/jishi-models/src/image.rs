@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use jishi_recipe::{Problem, Problems};
+use jishi_recipe::{Model, Problem, Problems};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -27,6 +27,30 @@ pub enum ImageConfig {
 }
 
 impl ImageConfig {
+    /// The sizes of a recipe's model of images of a shape, `[height, width, channels]`.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model. A family that is not of images is one.
+    pub fn from_recipe(model: &Model, shape: [usize; 3], classes: usize) -> Result<Self, Problems> {
+        let [height, width, channels] = shape;
+        match model {
+            Model::ResNet(model) => {
+                ResNetConfig::from_recipe(model, height, width, channels, classes).map(Self::ResNet)
+            }
+            Model::Vgg(model) => {
+                VggConfig::from_recipe(model, height, width, channels, classes).map(Self::Vgg)
+            }
+            Model::Vit(model) => {
+                VitConfig::from_recipe(model, height, width, channels, classes).map(Self::Vit)
+            }
+            other => {
+                let message =
+                    format!("`model.family` is \"{}\", which is no model of images", other.family());
+                Err(Problem::new(message).help("resnet, vgg and vit are").into())
+            }
+        }
+    }
+
     /// The sizes of a Hugging Face `config.json`.
     ///
     /// # Errors

@@ -5,7 +5,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use jishi_kernels::ops::{self, PoolOptions};
-use jishi_recipe::{Init, Problems};
+use jishi_recipe::networks::{ResNetModel, Stem as RecipeStem};
+use jishi_recipe::{Init, Problem, Problems};
 use serde_json::{Value, json};
 
 use crate::config::{Keys, put_labels};
@@ -60,6 +61,9 @@ pub const REFERENCE: Reference = Reference {
     aliases: Some(from_aliases),
 };
 
+/// Images with a side of less than this many pixels are small ones: there, a stem and a head for small images.
+pub const SMALL: usize = 96;
+
 /// The narrow part of a bottleneck is a quarter of its result.
 const EXPANSION: usize = 4;
 
@@ -77,6 +81,34 @@ impl ResNetConfig {
         };
         let blocks = blocks.to_vec();
         Some(Self { blocks, bottleneck, stem, width: 64, channels: 3, classes, zero_init: false })
+    }
+
+    /// The sizes of a recipe. Each block starts as the identity.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model.
+    pub fn from_recipe(
+        model: &ResNetModel,
+        height: usize,
+        width: usize,
+        channels: usize,
+        classes: usize,
+    ) -> Result<Self, Problems> {
+        let stem = match model.stem {
+            RecipeStem::Auto if height.min(width) < SMALL => Stem::Small,
+            RecipeStem::Small => Stem::Small,
+            RecipeStem::Auto | RecipeStem::Large => Stem::Large,
+        };
+        let Some(usual) = Self::new(model.depth, stem, classes) else {
+            let message = format!("`model.depth`: expected 18, 34, 50, 101 or 152, found {}", model.depth);
+            return Err(Problem::new(message).into());
+        };
+        let mut config = Self { width: model.width, channels, zero_init: true, ..usual };
+        if let Some(blocks) = &model.blocks {
+            (config.blocks, config.bottleneck) = (blocks.clone(), false);
+        }
+        config.check()?;
+        Ok(config)
     }
 
     /// ResNet-18.

@@ -5,7 +5,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use jishi_kernels::ops::{self, PoolOptions};
-use jishi_recipe::{Activation, Init, Problems};
+use jishi_recipe::networks::VggModel;
+use jishi_recipe::{Activation, Init, Problem, Problems};
 use serde_json::{Value, json};
 
 use crate::config::{Keys, put_labels};
@@ -16,6 +17,7 @@ use crate::layers::dense::Linear;
 use crate::layers::norm::BatchNorm;
 use crate::layers::resample::adaptive_average;
 use crate::reference::{Reference, sizes};
+use crate::resnet::SMALL;
 
 /// Sizes of a VGG.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +75,34 @@ impl VggConfig {
         };
         let (blocks, hidden) = (blocks.to_vec(), vec![4096; 2]);
         Some(Self { blocks, batch_norm, width: 64, pool: 7, hidden, dropout: 0.5, channels: 3, classes })
+    }
+
+    /// The sizes of a recipe. Images of less than [`SMALL`] pixels become the mean of each channel, others a grid of
+    /// 7 × 7.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model.
+    pub fn from_recipe(
+        model: &VggModel,
+        height: usize,
+        width: usize,
+        channels: usize,
+        classes: usize,
+    ) -> Result<Self, Problems> {
+        let Some(usual) = Self::new(model.depth, model.batch_norm, classes) else {
+            let message = format!("`model.depth`: expected 11, 13, 16 or 19, found {}", model.depth);
+            return Err(Problem::new(message).into());
+        };
+        let config = Self {
+            width: model.width,
+            pool: if height.min(width) < SMALL { 1 } else { usual.pool },
+            hidden: model.hidden.clone(),
+            dropout: model.dropout,
+            channels,
+            ..usual
+        };
+        config.check()?;
+        Ok(config)
     }
 
     /// With one dense layer on the mean of each channel, for small images.

@@ -6,7 +6,8 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use jishi_kernels::Activation;
 use jishi_kernels::ops::{self, Attention};
-use jishi_recipe::{Init, Problems};
+use jishi_recipe::networks::{Pool, VitModel};
+use jishi_recipe::{Init, Problem, Problems};
 use serde_json::{Value, json};
 
 use crate::config::{Keys, activation_name, put_labels};
@@ -41,9 +42,9 @@ pub struct VitConfig {
     pub heads: usize,
     /// Hidden values of the feed-forward part.
     pub hidden: usize,
-    /// Side of the images that there are positions for, in pixels; for others they are interpolated.
-    pub image_size: usize,
-    /// Side of a patch, in pixels; divides `image_size`.
+    /// Height and width of the images that there are positions for, in pixels; for others they are interpolated.
+    pub image_size: [usize; 2],
+    /// Side of a patch, in pixels; divides both of `image_size`.
     pub patch: usize,
     /// Channels of an image.
     pub channels: usize,
@@ -77,15 +78,15 @@ pub const REFERENCE: Reference = Reference {
 };
 
 impl VitConfig {
-    /// ViT of these sizes for images with three channels, without dropout.
+    /// ViT of these sizes for square images with three channels, without dropout.
     #[must_use]
-    pub fn new([layers, width, heads]: [usize; 3], image_size: usize, patch: usize, classes: usize) -> Self {
+    pub fn new([layers, width, heads]: [usize; 3], side: usize, patch: usize, classes: usize) -> Self {
         Self {
             layers,
             width,
             heads,
             hidden: 4 * width,
-            image_size,
+            image_size: [side; 2],
             patch,
             channels: 3,
             classes,
@@ -100,20 +101,47 @@ impl VitConfig {
 
     /// ViT-Ti (Touvron et al. 2021, table 1).
     #[must_use]
-    pub fn tiny(image_size: usize, patch: usize, classes: usize) -> Self {
-        Self::new([12, 192, 3], image_size, patch, classes)
+    pub fn tiny(side: usize, patch: usize, classes: usize) -> Self {
+        Self::new([12, 192, 3], side, patch, classes)
     }
 
     /// ViT-S (Touvron et al. 2021, table 1).
     #[must_use]
-    pub fn small(image_size: usize, patch: usize, classes: usize) -> Self {
-        Self::new([12, 384, 6], image_size, patch, classes)
+    pub fn small(side: usize, patch: usize, classes: usize) -> Self {
+        Self::new([12, 384, 6], side, patch, classes)
     }
 
     /// ViT-B (table 1).
     #[must_use]
-    pub fn base(image_size: usize, patch: usize, classes: usize) -> Self {
-        Self::new([12, 768, 12], image_size, patch, classes)
+    pub fn base(side: usize, patch: usize, classes: usize) -> Self {
+        Self::new([12, 768, 12], side, patch, classes)
+    }
+
+    /// The sizes of a recipe.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model.
+    pub fn from_recipe(
+        model: &VitModel,
+        height: usize,
+        width: usize,
+        channels: usize,
+        classes: usize,
+    ) -> Result<Self, Problems> {
+        let config = Self {
+            hidden: model.hidden.unwrap_or(4 * model.width),
+            image_size: [height, width],
+            channels,
+            pooling: match model.pool {
+                Pool::Cls => VitPooling::Cls,
+                Pool::Mean => VitPooling::Mean,
+            },
+            dropout: model.dropout,
+            drop_path: model.drop_path,
+            ..Self::new([model.layers, model.width, model.heads], height, model.patch, classes)
+        };
+        config.check()?;
+        Ok(config)
     }
 
     /// That these are the sizes of a model.
@@ -135,8 +163,11 @@ impl VitConfig {
             ),
             (hidden > 0, "`model.hidden` is 0".into(), "leave it out for 4 times the width"),
             (
-                patch > 0 && image_size >= patch && image_size.is_multiple_of(patch),
-                format!("`model.patch` is {patch} and does not divide the images' side, {image_size}"),
+                patch > 0 && image_size.iter().all(|side| *side >= patch && side.is_multiple_of(patch)),
+                format!(
+                    "`model.patch` is {patch} and does not divide images of {} × {}",
+                    image_size[0], image_size[1]
+                ),
                 "choose a side that is a multiple of the patch: 28 with 4 or 7, 32 with 4, 224 with 16",
             ),
             share(self.attention_dropout, "attention_dropout"),
@@ -147,10 +178,10 @@ impl VitConfig {
         ])
     }
 
-    /// Patches on each side of an image that there are positions for.
+    /// Rows and columns of patches of an image that there are positions for.
     #[must_use]
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch.max(1)
+    pub fn grid(&self) -> [usize; 2] {
+        self.image_size.map(|side| side / self.patch.max(1))
     }
 
     /// The sizes of a Hugging Face `config.json`; `pooling` and `drop_path_rate` are keys of ours.
@@ -160,12 +191,19 @@ impl VitConfig {
     pub fn from_hf(value: &Value) -> Result<Self, Problems> {
         let mut keys = Keys::new(value, &["vit"]);
         let pooling = if keys.text("pooling", "cls") == "mean" { VitPooling::Mean } else { VitPooling::Cls };
+        let image_size = match keys.get("image_size") {
+            Some(Value::Array(_)) => keys.sizes("image_size"),
+            _ => vec![keys.maybe_size("image_size").unwrap_or(224); 2],
+        };
+        let Ok(image_size) = <[usize; 2]>::try_from(image_size) else {
+            return Err(Problem::new("`image_size`: expected one side, or height and width").into());
+        };
         let config = Self {
             layers: keys.size("num_hidden_layers"),
             width: keys.size("hidden_size"),
             heads: keys.size("num_attention_heads"),
             hidden: keys.size("intermediate_size"),
-            image_size: keys.maybe_size("image_size").unwrap_or(224),
+            image_size,
             patch: keys.maybe_size("patch_size").unwrap_or(16),
             channels: keys.maybe_size("num_channels").unwrap_or(3),
             classes: keys.classes(),
@@ -177,10 +215,10 @@ impl VitConfig {
             drop_path: keys.share("drop_path_rate", 0.0),
         };
         keys.divides(["num_attention_heads", "hidden_size"], config.heads, config.width);
-        keys.divides(["patch_size", "image_size"], config.patch, config.image_size);
         keys.must("qkv_bias", &[json!(true)]);
         keys.must("pooling", &[json!("cls"), json!("mean")]);
         keys.finish()?;
+        config.check()?;
         Ok(config)
     }
 
@@ -194,7 +232,10 @@ impl VitConfig {
             "hidden_size": self.width,
             "num_attention_heads": self.heads,
             "intermediate_size": self.hidden,
-            "image_size": self.image_size,
+            "image_size": match self.image_size {
+                [height, width] if height == width => json!(height),
+                sides => json!(sides),
+            },
             "patch_size": self.patch,
             "num_channels": self.channels,
             "hidden_act": activation_name(self.activation),
@@ -298,7 +339,7 @@ impl Vit {
         let VitConfig { layers, width, hidden, patch, channels, classes, .. } = *config;
         let embeddings = scope.child("embeddings");
         let cls = config.pooling == VitPooling::Cls;
-        let positions = config.grid().pow(2) + usize::from(cls);
+        let positions = config.grid().iter().product::<usize>() + usize::from(cls);
         let projection =
             Conv::patches(&embeddings.child("patch_embeddings.projection"), channels, width, patch);
         let block = |i: usize| VitBlock::init(&scope.child(&format!("encoder.layer.{i}")), width, hidden);
@@ -340,7 +381,7 @@ impl Vit {
     /// Positions of patches, `[1, patches, width]`.
     fn positions(&self, grid: [usize; 2]) -> Tensor<3> {
         let all = self.embeddings.position_embeddings.val();
-        let known = [self.config.grid(); 2];
+        let known = self.config.grid();
         let patches = all.narrow(1, self.tokens(), known[0] * known[1]);
         if grid == known {
             return patches;
