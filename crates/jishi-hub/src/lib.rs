@@ -1,7 +1,7 @@
 //! Other people's models and data: Hugging Face folders, GGUF files, the hub, and data sets from package registries.
 //!
 //! A model is a [`Checkpoint`]: a Hugging Face `config.json`, files of a tokenizer, and named tensors that are read
-//! from a memory-mapped file when asked for. No code from a model is run, and no pickle is read.
+//! from a memory-mapped file when asked for. No code from a model is run: of a pickle, tensors are read and all else is refused.
 
 pub mod checkpoint;
 pub mod data;
@@ -10,6 +10,7 @@ pub mod error;
 pub mod folder;
 pub mod gguf;
 mod mapped;
+pub mod pth;
 pub mod quant;
 pub mod remote;
 mod resolve;

@@ -69,6 +69,8 @@ struct Entry {
     file: usize,
     range: Range<usize>,
     order: Order,
+    /// Where numbers are not in the order of the shape: how far apart neighbours of each axis are.
+    strides: Option<Vec<usize>>,
 }
 
 impl Tensors {
@@ -86,7 +88,20 @@ impl Tensors {
         range: Range<usize>,
         order: Order,
     ) -> bool {
-        self.entries.insert(name, Entry { meta, file, range, order }).is_none()
+        self.entries.insert(name, Entry { meta, file, range, order, strides: None }).is_none()
+    }
+
+    /// [`Self::insert`] of plain numbers that are not in the order of the shape; where they are was checked too.
+    pub(crate) fn insert_strided(
+        &mut self,
+        name: String,
+        meta: TensorMeta,
+        file: usize,
+        range: Range<usize>,
+        strides: Vec<usize>,
+    ) -> bool {
+        let entry = Entry { meta, file, range, order: Order::Same, strides: Some(strides) };
+        self.entries.insert(name, entry).is_none()
     }
 
     /// Names and what they stand for, sorted by name.
@@ -130,6 +145,9 @@ impl Tensors {
         let entry = self.entry(name)?;
         let bytes = &self.files[entry.file].bytes()[entry.range.clone()];
         let dtype = entry.meta.dtype;
+        if let Some(strides) = &entry.strides {
+            return Ok(TensorData::Values(gather(&quant::to_f32(dtype, bytes), &entry.meta.shape, strides)));
+        }
         let bytes = match entry.order {
             Order::Same => Cow::Borrowed(bytes),
             Order::PairedRows { heads } => {
@@ -208,6 +226,15 @@ pub(crate) fn transpose(values: &[f32], shape: &[usize]) -> Vec<f32> {
     out
 }
 
+/// Numbers in the order of a shape, of ones that lie elsewhere.
+fn gather(values: &[f32], shape: &[usize], strides: &[usize]) -> Vec<f32> {
+    let mut places = vec![0];
+    for (size, stride) in shape.iter().zip(strides) {
+        places = places.iter().flat_map(|place| (0..*size).map(move |i| place + i * stride)).collect();
+    }
+    places.into_iter().map(|place| values[place]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +247,14 @@ mod tests {
         assert_eq!(pairs, [0., 2., 1., 3., 10., 12., 11., 13.]);
         let bytes: Vec<u8> = pairs.iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(quant::to_f32(Dtype::F32, &unpair_rows(&bytes, 8, 2)), halves);
+    }
+
+    #[test]
+    fn strides_say_where_numbers_are() {
+        let values = [0., 1., 2., 3., 4., 5.];
+        assert_eq!(gather(&values, &[2, 3], &[1, 2]), [0., 2., 4., 1., 3., 5.]);
+        assert_eq!(gather(&values, &[2, 2], &[3, 2]), [0., 2., 3., 5.]);
+        assert_eq!(gather(&values, &[], &[]), [0.]);
     }
 
     #[test]

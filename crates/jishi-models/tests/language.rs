@@ -1,7 +1,9 @@
 //! The contract that every language family passes, and parity with the `transformers` library.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Bool, Device, Gradients, Int, Tensor, TensorData};
+mod common;
+
+use burn::module::Module;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_models::layers::projection::Projection;
 use jishi_models::layers::tokens::log_probabilities;
@@ -13,6 +15,8 @@ use jishi_models::{
 };
 use jishi_recipe::{Lora, LoraBase, Precision, Trainable};
 use serde_json::{Value, json};
+
+use common::{Adam, check_gradients, close, gradients, shaken, values};
 
 const BATCH: usize = 3;
 const TIME: usize = 7;
@@ -109,10 +113,6 @@ fn tokens(rows: usize, time: usize, seed: u64) -> Tensor<2, Int> {
     ints(values, [rows, time])
 }
 
-fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {
-    t.inner().into_data().try_to_vec::<f32>().expect("f32")
-}
-
 /// The last of the sequences is short.
 fn mask() -> Tensor<2, Bool> {
     let seen: Vec<bool> = (0..BATCH * TIME).map(|i| i < BATCH * TIME - 2).collect();
@@ -183,40 +183,6 @@ fn evaluate(model: &Any) -> Vec<f32> {
     values(output(&model.valid(), BATCH, &mut Context::evaluation()))
 }
 
-/// Gradients by the order in which the model visits parameters.
-fn gradients<M: Module>(model: &M, loss: Tensor<1>) -> Vec<Option<Vec<f32>>> {
-    struct Visitor(Gradients, Vec<Option<Vec<f32>>>);
-    impl ModuleVisitor for Visitor {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push(param.grad_remove(&mut self.0).map(values));
-        }
-    }
-    let mut visitor = Visitor(loss.backward(), Vec::new());
-    model.visit(&mut visitor);
-    visitor.1
-}
-
-fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) -> f32 {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let mut largest = 0.0f32;
-    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-        let error = (f - e).abs();
-        assert!(error <= tolerance * e.abs().max(1.0), "{what}[{i}]: {f}, expected {e}");
-        largest = largest.max(error);
-    }
-    largest
-}
-
-/// Weights large enough that every part of the model matters.
-fn shaken(model: Any) -> Any {
-    let mut weights = export_weights(&model);
-    let mut rng = jishi_models::Rng::new(5, 1);
-    for tensor in weights.iter_mut().filter(|t| t.trainable) {
-        tensor.data.iter_mut().for_each(|v| *v += 0.3 * rng.normal());
-    }
-    import_weights(model, &weights).expect("the same names")
-}
-
 #[test]
 fn outputs_have_the_documented_shape() {
     for (name, build) in cases() {
@@ -271,36 +237,12 @@ fn bfloat16_factors_change_results_a_little() {
     }
 }
 
-/// Central differences for a random direction in every tensor, dropout included.
+/// Dropout included.
 #[test]
 fn gradients_match_finite_differences() {
     for (name, build) in cases() {
         let model = shaken(build(0.1, 1));
-        let tensors = export_weights(&model);
-        let found = gradients(&model, loss(&model, BATCH, &mut Context::training(5, 2, 0)));
-        let mut rng = jishi_models::Rng::new(3, 0);
-        for (i, tensor) in tensors.iter().enumerate().filter(|(_, t)| t.trainable) {
-            let direction: Vec<f32> = tensor.data.iter().map(|_| rng.normal()).collect();
-            let length = direction.iter().map(|d| d * d).sum::<f32>().sqrt();
-            let at = |step: f32| {
-                let mut moved = tensors.clone();
-                for (w, d) in moved[i].data.iter_mut().zip(&direction) {
-                    *w += step * d / length;
-                }
-                let model = import_weights(model.clone(), &moved).expect("the same model");
-                f64::from(loss(&model, BATCH, &mut Context::training(5, 2, 0)).into_scalar::<f32>())
-            };
-            let gradient =
-                found[i].as_ref().unwrap_or_else(|| panic!("{name}: {} has no gradient", tensor.name));
-            let expected =
-                gradient.iter().zip(&direction).map(|(g, d)| f64::from(g * d / length)).sum::<f64>();
-            let measured = [1e-2, 3e-3, 1e-3].map(|step| (at(step) - at(-step)) / f64::from(2.0 * step));
-            assert!(
-                measured.iter().any(|m| (m - expected).abs() <= 1e-3 + 2e-2 * expected.abs()),
-                "{name}: {} {measured:?} {expected}",
-                tensor.name
-            );
-        }
+        check_gradients(name, &model, |model| loss(model, BATCH, &mut Context::training(5, 2, 0)));
     }
 }
 
@@ -854,43 +796,4 @@ fn published_llamas_are_understood() {
     });
     let config = LlamaConfig::from_hf(&smol).expect("SmolLM2 135M");
     assert_eq!((config.head_dim, config.kv_heads, config.rope_theta), (64, 3, 100_000.0));
-}
-
-// A training step of our own, so that the tests of this crate need no other.
-
-#[derive(Default)]
-struct Adam {
-    step: i32,
-    moments: Vec<(Vec<f32>, Vec<f32>)>,
-}
-
-impl Adam {
-    fn step<M: Module>(&mut self, model: M, gradients: Vec<Option<Vec<f32>>>) -> M {
-        struct Mapper<'a>(&'a mut Adam, std::vec::IntoIter<Option<Vec<f32>>>, usize);
-        impl ModuleMapper for Mapper<'_> {
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                let (gradient, index) = (self.1.next().flatten(), self.2);
-                self.2 += 1;
-                let Some(gradient) = gradient else { return param };
-                let step = self.0.step;
-                let (first, second) = &mut self.0.moments[index];
-                first.resize(gradient.len(), 0.0);
-                second.resize(gradient.len(), 0.0);
-                param.map(|old| {
-                    let mut weights = values(old.clone());
-                    for (i, g) in gradient.iter().enumerate() {
-                        first[i] = 0.9 * first[i] + 0.1 * g;
-                        second[i] = 0.99 * second[i] + 0.01 * g * g;
-                        let m = first[i] / (1.0 - 0.9f32.powi(step));
-                        let v = second[i] / (1.0 - 0.99f32.powi(step));
-                        weights[i] -= 0.03 * m / (v.sqrt() + 1e-8);
-                    }
-                    Tensor::from_data(TensorData::new(weights, old.dims()), &old.device()).require_grad()
-                })
-            }
-        }
-        self.step += 1;
-        self.moments.resize(gradients.len(), (Vec::new(), Vec::new()));
-        model.map(&mut Mapper(self, gradients.into_iter(), 0))
-    }
 }
