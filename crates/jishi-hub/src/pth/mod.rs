@@ -201,13 +201,12 @@ fn collect(
         return Err(Problem::new("expected a dictionary of tensors, found something else").help(help).into());
     };
     let named = |dict: usize| -> Vec<(&str, &Tensor)> {
-        let tensor = |pair: &(Value<'_>, Value<'_>)| match *pair {
-            (Value::Text(_), Value::Tensor(tensor)) => Some(&pickle.tensors[tensor]),
+        let pairs = pickle.dicts[dict].iter();
+        let tensors = pairs.filter_map(|(name, tensor)| match (*name, *tensor) {
+            (Value::Text(name), Value::Tensor(tensor)) => Some((name, &pickle.tensors[tensor])),
             _ => None,
-        };
-        let name = |pair: &(Value<'_>, Value<'_>)| tensor(pair).is_some();
-        let pairs = pickle.dicts[dict].iter().filter(|pair| name(pair));
-        pairs.filter_map(|pair| Some((text(pair.0)?, tensor(pair)?))).collect()
+        });
+        tensors.collect()
     };
     let mut tensors = named(dict);
     for key in NESTED {
@@ -242,13 +241,6 @@ fn collect(
     Ok(found)
 }
 
-fn text(value: Value<'_>) -> Option<&str> {
-    match value {
-        Value::Text(text) => Some(text),
-        _ => None,
-    }
-}
-
 /// Where a tensor's numbers are, after a look at all sizes.
 fn place(
     name: &str,
@@ -279,11 +271,11 @@ fn place(
         return Err(bad("goes beyond its numbers"));
     };
     let start = range.start + offset * width;
-    let mut expected = 1;
+    let mut expected = 1usize;
     let mut contiguous = true;
     for (size, stride) in shape.iter().zip(strides).rev() {
         contiguous &= *size == 1 || count == 0 || *stride == expected;
-        expected *= size;
+        expected = expected.saturating_mul(*size);
     }
     Ok(Found {
         name: name.to_owned(),
