@@ -30,6 +30,8 @@ pub struct About {
     pub special_tokens_map: Option<Value>,
     /// A `generation_config.json`.
     pub generation_config: Option<Value>,
+    /// A `preprocessor_config.json`: how images become numbers.
+    pub preprocessor_config: Option<Value>,
     /// The template, in Jinja, that turns a conversation into text.
     pub chat_template: Option<String>,
     /// What makes a sentence embedding of an encoder's outputs.

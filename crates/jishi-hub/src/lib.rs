@@ -15,6 +15,7 @@ pub mod quant;
 pub mod remote;
 mod resolve;
 pub mod tensors;
+pub mod torchvision;
 
 pub use checkpoint::{About, Checkpoint, Pooling, SentenceTransformer, Weights};
 pub use dtype::Dtype;

@@ -10,10 +10,11 @@ use crate::error::HubError;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const CONFIG: &str = "config.json";
-/// The only files that are fetched besides weights. No code and no pickle is among them.
-const SMALL_FILES: [&str; 9] = [
+/// The only files that are fetched besides weights. No code is among them.
+const SMALL_FILES: [&str; 10] = [
     CONFIG,
     "generation_config.json",
+    "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -171,27 +172,30 @@ fn wanted(name: &Name, there: &[&str]) -> Result<Vec<String>, Problem> {
         let message = format!("{:?} has no file {file:?}", name.id);
         return Err(Problem::new(message).help(format!("its GGUF files: {}", ggufs.join(", "))));
     }
-    let weights: Vec<&str> = if there.contains(&"model.safetensors") {
-        vec!["model.safetensors"]
-    } else {
-        let part = |f: &&str| {
-            plain_file(f)
-                && (*f == "model.safetensors.index.json"
-                    || (f.starts_with("model-") && f.ends_with(".safetensors")))
+    // Files of PyTorch, of which tensors are read and nothing else, where there are no others.
+    for (stem, ending) in [("model", "safetensors"), ("pytorch_model", "bin")] {
+        let (whole, index) = (format!("{stem}.{ending}"), format!("{stem}.{ending}.index.json"));
+        let part = |f: &str| {
+            let part = f.starts_with(&format!("{stem}-")) && f.ends_with(&format!(".{ending}"));
+            plain_file(f) && (f == index || part)
         };
-        there.iter().copied().filter(part).collect()
-    };
-    if !weights.is_empty() {
-        let small = SMALL_FILES.iter().filter(|f| there.contains(f));
-        return Ok(small.copied().chain(weights).map(String::from).collect());
+        let is_whole = there.contains(&&*whole);
+        let weights: Vec<&str> =
+            there.iter().copied().filter(|f| if is_whole { *f == whole } else { part(f) }).collect();
+        if !weights.is_empty() && (ending == "safetensors" || ggufs.is_empty()) {
+            let small = SMALL_FILES.iter().filter(|f| there.contains(f));
+            return Ok(small.copied().chain(weights).map(String::from).collect());
+        }
     }
     match ggufs.as_slice() {
         [one] => Ok(vec![(*one).to_string()]),
-        [] => Err(Problem::new(format!("{:?} has neither safetensors nor GGUF files", name.id)).help(
-            "weights as a pickle (.bin, .pt) are not read, since that runs code: choose a model or revision with safetensors",
+        [] => {
+            Err(Problem::new(format!("{:?} has no weights: no safetensors, GGUF or PyTorch files", name.id))
+                .help("choose another model or revision"))
+        }
+        several => Err(Problem::new(format!("{:?} has {} GGUF files", name.id, several.len())).help(
+            format!("name one, as in `hf:{}/{}`; there are {}", name.id, several[0], several.join(", ")),
         )),
-        several => Err(Problem::new(format!("{:?} has {} GGUF files", name.id, several.len()))
-            .help(format!("name one, as in `hf:{}/{}`; there are {}", name.id, several[0], several.join(", ")))),
     }
 }
 
@@ -262,7 +266,9 @@ mod tests {
         );
         assert_eq!(wanted(&plain, &["q.gguf", "README.md"]).unwrap(), ["q.gguf"]);
         assert!(wanted(&plain, &["a.gguf", "b.gguf"]).unwrap_err().to_string().contains("hf:a/b/a.gguf"));
-        assert!(wanted(&plain, &["pytorch_model.bin"]).unwrap_err().to_string().contains("pickle"));
+        assert_eq!(wanted(&plain, &["pytorch_model.bin"]).unwrap(), ["pytorch_model.bin"]);
+        assert_eq!(wanted(&plain, &["pytorch_model.bin", "q.gguf"]).unwrap(), ["q.gguf"]);
+        assert!(wanted(&plain, &["README.md"]).unwrap_err().to_string().contains("no weights"));
         let file = Name::parse("a/b/b.gguf").unwrap();
         assert_eq!(wanted(&file, &["a.gguf", "b.gguf"]).unwrap(), ["b.gguf"]);
         assert!(wanted(&file, &["a.gguf"]).is_err());

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use jishi_recipe::Problem;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{About, Checkpoint};
 use crate::error::HubError;
-use crate::{data, folder, gguf, remote};
+use crate::{data, folder, gguf, remote, torchvision};
 
 /// What a source turned out to be.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub enum Resolved {
 }
 
 /// Finds and reads a model: `hf:ORG/NAME[/FILE.gguf][@REVISION]`, `package:NAME`, the path of a Hugging Face folder, of
-/// a GGUF file, or of a run or package of Jishi. Relative paths start at `base`. `progress` is told what is fetched.
+/// a GGUF file, of the weights of a model of torchvision, or of a run or package of Jishi. Relative paths start at `base`. `progress` is told what is fetched.
 ///
 /// # Errors
 /// [`Problem`]s where there is nothing, or nothing that is a model; as [`folder::read`], [`gguf::read`] and
@@ -46,12 +46,16 @@ pub fn read(path: &Path) -> Result<Resolved, HubError> {
         if path.join("model.json").is_file() || path.join("manifest.json").is_file() {
             return Ok(Resolved::Jishi(path.into()));
         }
-        if !path.join("config.json").is_file()
-            && let Some(file) = only_gguf(path)?
-        {
+        if path.join(CONFIG).is_file() {
+            return folder::read(path).map(checkpoint);
+        }
+        if let Some(file) = only(path, &["gguf"])? {
             return gguf::read(&file).map(checkpoint);
         }
-        return folder::read(path).map(checkpoint);
+        return match only(path, &WEIGHTS)? {
+            Some(file) => weights(&file).map(checkpoint),
+            None => folder::read(path).map(checkpoint),
+        };
     }
     if !path.exists() {
         return Err(Problem::new("there is no such file or folder").file(path).help(ACCEPTED).into());
@@ -59,16 +63,7 @@ pub fn read(path: &Path) -> Result<Resolved, HubError> {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     match ending.as_str() {
         "gguf" => gguf::read(path).map(checkpoint),
-        "safetensors" => Err(Problem::new("weights alone are no model: its config.json is needed too")
-            .file(path)
-            .help("give the path of the folder with both")
-            .into()),
-        "bin" | "pt" | "pth" | "pkl" => Err(Problem::new(
-            "expected a model, found a pickle: reading one would run code from it",
-        )
-        .file(path)
-        .help("load it where you trust it, and save it with `save_pretrained`, which writes safetensors")
-        .into()),
+        ending if WEIGHTS.contains(&ending) => weights(path).map(checkpoint),
         _ => Err(Problem::new("expected a model, found a file of another kind")
             .file(path)
             .help(ACCEPTED)
@@ -76,15 +71,29 @@ pub fn read(path: &Path) -> Result<Resolved, HubError> {
     }
 }
 
-const ACCEPTED: &str =
-    "a model is a run, a model package, a Hugging Face folder, a GGUF file, `hf:ORG/NAME` or `package:NAME`";
+const CONFIG: &str = "config.json";
+/// Endings of files of weights alone.
+const WEIGHTS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
+const ACCEPTED: &str = "a model is a run, a model package, a Hugging Face folder, a GGUF file, weights of a model of \
+                        torchvision, `hf:ORG/NAME` or `package:NAME`";
 
-/// The GGUF file of a folder that has one alone.
-fn only_gguf(folder: &Path) -> Result<Option<PathBuf>, HubError> {
+/// Weights alone, whose model is told by the `config.json` beside them, or else by their names and shapes.
+fn weights(path: &Path) -> Result<Checkpoint, HubError> {
+    let config = path.with_file_name(CONFIG);
+    if config.is_file() {
+        return folder::read_with(&jishi_runs::fs::parent(path), Some(path));
+    }
+    let tensors = folder::read_weights(path)?;
+    let config = torchvision::config(&tensors).map_err(|problem| problem.file(path))?;
+    Ok(Checkpoint { about: About { config, ..About::default() }, tensors })
+}
+
+/// The file of a folder with one of these endings, where there is one alone.
+fn only(folder: &Path, endings: &[&str]) -> Result<Option<PathBuf>, HubError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| HubError::io(folder, e))? {
         let path = entry.map_err(|e| HubError::io(folder, e))?.path();
-        if path.extension().is_some_and(|e| e == "gguf") {
+        if path.extension().is_some_and(|found| endings.iter().any(|ending| found == *ending)) {
             found.push(path);
         }
     }
@@ -93,7 +102,8 @@ fn only_gguf(folder: &Path) -> Result<Option<PathBuf>, HubError> {
         [] => Ok(None),
         [one] => Ok(Some(one.clone())),
         several => {
-            let message = format!("expected one GGUF file, found {}", several.len());
+            let message =
+                format!("expected one file that ends with {}, found {}", endings.join(", "), several.len());
             Err(Problem::new(message).file(folder).help("give the path of one of them").into())
         }
     }

@@ -131,7 +131,7 @@ fn refusals_say_what_to_do() {
     assert!(error("org/model", &settings).contains("HF_TOKEN"));
     settings.token = Some("secret".into());
     assert!(error("org/other", &settings).contains("has no model"));
-    assert!(error("org/model", &settings).contains("neither safetensors nor GGUF"));
+    assert!(error("org/model", &settings).contains("no weights"));
     settings.endpoint = "nonsense".into();
     assert!(error("org/model", &settings).contains("HF_ENDPOINT"));
 }

@@ -8,25 +8,32 @@ use jishi_runs::{folder as limited, tensors};
 use serde_json::Value;
 
 use super::{
-    CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS,
-    sentence,
+    CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, PICKLE, PICKLE_INDEX, PREPROCESSOR_CONFIG,
+    SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, sentence,
 };
 use crate::checkpoint::{About, Checkpoint};
 use crate::dtype::Dtype;
 use crate::error::HubError;
 use crate::mapped::Mapped;
+use crate::pth;
 use crate::tensors::{Order, TensorMeta, Tensors};
 
 /// Files beside the weights are read whole; the largest known is a tokenizer of 33 MB.
 const MAX_SMALL_FILE: u64 = 256 << 20;
 const AGAIN: &str = "download the model again";
 
-/// Reads the Hugging Face folder `dir`. Weights are only mapped.
+/// Reads the Hugging Face folder `dir`. Weights are only mapped: those of safetensors files, or else of files of
+/// PyTorch.
 ///
 /// # Errors
-/// [`Problems`] for files that are missing, damaged or do not belong together, and for weights that come as a pickle
-/// alone; the system's errors. The family of the model is not looked at.
+/// [`Problems`] for files that are missing, damaged or do not belong together; the system's errors. The family of the
+/// model is not looked at.
 pub fn read(dir: &Path) -> Result<Checkpoint, HubError> {
+    read_with(dir, None)
+}
+
+/// [`read`] with weights from one file, of another name than usual.
+pub(crate) fn read_with(dir: &Path, weights_file: Option<&Path>) -> Result<Checkpoint, HubError> {
     if !dir.is_dir() {
         return Err(Problem::new("expected a folder with a model").file(dir).into());
     }
@@ -42,8 +49,20 @@ pub fn read(dir: &Path) -> Result<Checkpoint, HubError> {
     about.special_tokens_map = json_file(&dir.join(SPECIAL_TOKENS))?;
     about.generation_config = json_file(&dir.join(GENERATION_CONFIG))?;
     about.chat_template = chat_template(dir, about.tokenizer_config.as_ref())?;
+    about.preprocessor_config = json_file(&dir.join(PREPROCESSOR_CONFIG))?;
     about.sentence = sentence::read(dir)?;
-    Ok(Checkpoint { about, tensors: weights(dir)? })
+    let tensors = match weights_file {
+        Some(file) => read_weights(file)?,
+        None => weights(dir)?,
+    };
+    Ok(Checkpoint { about, tensors })
+}
+
+/// The tensors of one file: safetensors, or of PyTorch.
+pub(crate) fn read_weights(path: &Path) -> Result<Tensors, HubError> {
+    let mut tensors = Tensors::default();
+    add_file(&mut tensors, path)?;
+    Ok(tensors)
 }
 
 fn chat_template(dir: &Path, config: Option<&Value>) -> Result<Option<String>, HubError> {
@@ -74,32 +93,41 @@ pub(super) fn json_file(path: &Path) -> Result<Option<Value>, HubError> {
 }
 
 fn weights(dir: &Path) -> Result<Tensors, HubError> {
+    for (whole, index) in [(WEIGHTS, INDEX), (PICKLE, PICKLE_INDEX)] {
+        if dir.join(whole).is_file() {
+            return read_weights(&dir.join(whole));
+        }
+        if let Some(value) = json_file(&dir.join(index))? {
+            return parts(dir, &dir.join(index), &value);
+        }
+    }
+    Err(Problem::new(format!("the folder has neither {WEIGHTS} nor {INDEX}, and no {PICKLE}"))
+        .file(dir)
+        .help(AGAIN)
+        .into())
+}
+
+/// The tensors of the files that an index names.
+fn parts(dir: &Path, index: &Path, value: &Value) -> Result<Tensors, HubError> {
     let mut tensors = Tensors::default();
-    let index = dir.join(INDEX);
-    if dir.join(WEIGHTS).is_file() {
-        add_file(&mut tensors, &dir.join(WEIGHTS))?;
-    } else if let Some(value) = json_file(&index)? {
-        let map = weight_map(&value).ok_or_else(|| {
-            Problem::new("expected a weight_map from tensors to file names").file(&index).help(AGAIN)
-        })?;
-        let names: BTreeSet<&String> = map.values().collect();
-        let missing = names
-            .iter()
-            .filter(|name| !dir.join(name).is_file())
-            .map(|name| Problem::new("this part of the weights is missing").file(dir.join(name)).help(AGAIN));
-        Problems(missing.collect()).into_result()?;
-        for name in names {
-            add_file(&mut tensors, &dir.join(name))?;
-        }
-        let missing: Vec<&str> =
-            map.keys().map(String::as_str).filter(|name| tensors.meta(name).is_none()).collect();
-        if let Some(first) = missing.first() {
-            let message =
-                format!("{} tensors of the index are in no file; the first is {first:?}", missing.len());
-            return Err(Problem::new(message).file(index).help(AGAIN).into());
-        }
-    } else {
-        return Err(no_weights(dir).into());
+    let map = weight_map(value).ok_or_else(|| {
+        Problem::new("expected a weight_map from tensors to file names").file(index).help(AGAIN)
+    })?;
+    let names: BTreeSet<&String> = map.values().collect();
+    let missing = names
+        .iter()
+        .filter(|name| !dir.join(name).is_file())
+        .map(|name| Problem::new("this part of the weights is missing").file(dir.join(name)).help(AGAIN));
+    Problems(missing.collect()).into_result()?;
+    for name in names {
+        add_file(&mut tensors, &dir.join(name))?;
+    }
+    let missing: Vec<&str> =
+        map.keys().map(String::as_str).filter(|name| tensors.meta(name).is_none()).collect();
+    if let Some(first) = missing.first() {
+        let message =
+            format!("{} tensors of the index are in no file; the first is {first:?}", missing.len());
+        return Err(Problem::new(message).file(index).help(AGAIN).into());
     }
     Ok(tensors)
 }
@@ -108,26 +136,19 @@ fn weights(dir: &Path) -> Result<Tensors, HubError> {
 fn weight_map(index: &Value) -> Option<BTreeMap<String, String>> {
     let file = |value: &Value| {
         let name = value.as_str()?;
-        (Path::new(name).file_name()? == name && name.ends_with(".safetensors")).then(|| name.to_string())
+        let ending = name.ends_with(".safetensors") || name.ends_with(".bin");
+        (Path::new(name).file_name()? == name && ending).then(|| name.to_string())
     };
     index.get("weight_map")?.as_object()?.iter().map(|(k, v)| Some((k.clone(), file(v)?))).collect()
 }
 
-fn no_weights(dir: &Path) -> Problem {
-    let pickle = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-    match pickle.iter().find(|name| dir.join(name).is_file()) {
-        Some(name) => Problem::new(format!(
-            "expected {WEIGHTS}, found {name} alone, a pickle: Jishi runs no code from models, and reading a pickle would"
-        ))
-        .file(dir)
-        .help("convert it where you trust it: `python -c \"from transformers import AutoModel; \
-               AutoModel.from_pretrained('DIR').save_pretrained('OUT')\"`, or choose a revision with safetensors"),
-        None => Problem::new(format!("the folder has neither {WEIGHTS} nor {INDEX}")).file(dir).help(AGAIN),
-    }
-}
-
 fn add_file(tensors: &mut Tensors, path: &Path) -> Result<(), HubError> {
-    add_mapped(tensors, Mapped::open(path)?)?;
+    let file = Mapped::open(path)?;
+    if path.extension().is_some_and(|ending| ending == "safetensors") {
+        add_mapped(tensors, file)?;
+    } else {
+        pth::add_mapped(tensors, file)?;
+    }
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use jishi_runs::{RealFs, RunError};
 use serde_json::{Map, Value, json};
 
 use super::{
-    CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS,
-    sentence,
+    CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, PREPROCESSOR_CONFIG, SPECIAL_TOKENS, TOKENIZER,
+    TOKENIZER_CONFIG, WEIGHTS, sentence,
 };
 use crate::checkpoint::{About, Weights};
 use crate::dtype::Dtype;
@@ -47,6 +47,7 @@ pub fn write(dir: &Path, about: &About, weights: &dyn Weights, dtype: Dtype) -> 
         (TOKENIZER_CONFIG, &about.tokenizer_config),
         (SPECIAL_TOKENS, &about.special_tokens_map),
         (GENERATION_CONFIG, &about.generation_config),
+        (PREPROCESSOR_CONFIG, &about.preprocessor_config),
     ] {
         if let Some(value) = value {
             write_json(&RealFs, &dir.join(name), value)?;
