@@ -357,3 +357,112 @@ fn a_head_of_other_classes_starts_anew() {
         assert!(whole.expect_err("another head").to_string().contains("should have shape"), "{name}");
     }
 }
+
+// Against torchvision, timm and `transformers`: tests/fixtures/image.py.
+
+/// A checkpoint's tensor by the script's formula.
+fn formula(name: &str, shape: Vec<usize>) -> NamedTensor {
+    let mut data = numbers(name, shape.iter().product());
+    let fan_in: usize = shape.iter().skip(1).product();
+    let (start, scale) = match shape.len() {
+        _ if name.ends_with("running_var") => (1.0, 0.5),
+        1 if name.ends_with("weight") => (1.0, 0.25),
+        0 | 1 => (0.0, 0.125),
+        _ => (0.0, (6.0 / fan_in as f64).sqrt() as f32),
+    };
+    data.iter_mut().for_each(|v| *v = start + scale * *v);
+    NamedTensor { name: name.into(), shape, data, trainable: true }
+}
+
+fn list(value: &Value) -> Vec<usize> {
+    let sizes = value.as_array().expect("a list").iter();
+    sizes.map(|n| n.as_u64().expect("a size") as usize).collect()
+}
+
+#[test]
+fn logits_are_those_of_the_reference_libraries() {
+    let path = format!("{}/tests/fixtures/image.json", env!("CARGO_MANIFEST_DIR"));
+    let cases: Value = serde_json::from_slice(&std::fs::read(path).expect("a fixture")).expect("JSON");
+    let cases = cases.as_array().expect("a list");
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let name = case["name"].as_str().expect("a name");
+        let sizes = ImageConfig::from_hf(&case["config"]).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let shapes = case["shapes"].as_object().expect("shapes");
+        let tensors: Vec<NamedTensor> =
+            shapes.iter().map(|(name, shape)| formula(name, list(shape))).collect();
+        let model = ImageModel::init(&sizes, 1, &device());
+        let model = model.reference().load_whole(model, tensors).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let [rows, channels, height, width] = list(&case["input"])[..] else { panic!("{name}: an input") };
+        let x = images(rows, [height, width], channels);
+        let found = values(model.valid().forward(x, &mut Context::evaluation()));
+        let expected = case["logits"].as_array().expect("logits").iter();
+        let expected: Vec<f32> = expected.map(|v| v.as_f64().expect("a number") as f32).collect();
+        assert!(expected.iter().any(|v| v.abs() > 0.1), "{name}: {expected:?}");
+        close(&found, &expected, 1e-4, name);
+    }
+}
+
+#[test]
+fn configurations_that_are_not_supported_are_refused_with_all_reasons() {
+    let resnet = ImageConfig::ResNet(ResNetConfig::resnet18(Stem::Large, 5)).to_hf();
+    let vit = ImageConfig::Vit(VitConfig::new([1, 8, 2], 8, 4, 5)).to_hf();
+    let vgg = ImageConfig::Vgg(VggConfig::new(11, true, 5).expect("a known depth")).to_hf();
+    for (config, changes, words) in [
+        (
+            &resnet,
+            json!({"hidden_sizes": [1, 2], "downsample_in_bottleneck": true, "hidden_act": "gelu"}),
+            &["hidden_sizes", "downsample_in_bottleneck", "hidden_act"][..],
+        ),
+        (&resnet, json!({"depths": [0, 1], "layer_type": "x"}), &["depths", "layer_type"]),
+        (&vgg, json!({"depths": [1, 1, 1, 1, 1, 1], "classifier_sizes": "x"}), &["classifier_sizes"]),
+        (&vit, json!({"patch_size": 3}), &["model.patch"]),
+        (&vit, json!({"num_attention_heads": 3, "qkv_bias": false}), &["num_attention_heads", "qkv_bias"]),
+        (&vit, json!({"image_size": [8, 8, 8]}), &["image_size"]),
+        (&vit, json!({"model_type": "swin"}), &["swin", "resnet, vgg and vit"]),
+    ] {
+        let mut config = config.clone();
+        for (key, value) in changes.as_object().expect("changes") {
+            config[key] = value.clone();
+        }
+        let problems = ImageConfig::from_hf(&config).expect_err("it is refused").to_string();
+        assert!(words.iter().all(|word| problems.contains(word)), "{words:?}: {problems}");
+    }
+}
+
+#[test]
+fn sizes_follow_from_a_recipe_and_the_shape_of_images() {
+    let config = |json: Value, shape| {
+        let model = serde_json::from_value(json).expect("a model");
+        ImageConfig::from_recipe(&model, shape, 5)
+    };
+    let stem = |json, shape| match config(json, shape) {
+        Ok(ImageConfig::ResNet(sizes)) => (sizes.stem, sizes.bottleneck, sizes.blocks, sizes.channels),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stem(json!({"family": "resnet"}), [32, 32, 3]), (Stem::Small, false, vec![2; 4], 3));
+    assert_eq!(
+        stem(json!({"family": "resnet", "depth": 50}), [224, 224, 1]),
+        (Stem::Large, true, vec![3, 4, 6, 3], 1)
+    );
+    let narrow = json!({"family": "resnet", "depth": 50, "blocks": [1, 2], "stem": "large"});
+    assert_eq!(stem(narrow, [28, 28, 1]), (Stem::Large, false, vec![1, 2], 1));
+    for (side, pool) in [(28, 1), (224, 7)] {
+        let vgg = json!({"family": "vgg", "hidden": [9]});
+        let Ok(ImageConfig::Vgg(sizes)) = config(vgg, [side, side, 3]) else { panic!("a VGG") };
+        assert_eq!((sizes.pool, &sizes.hidden[..], sizes.classes), (pool, &[9][..], 5));
+    }
+    let Ok(ImageConfig::Vit(sizes)) = config(json!({"family": "vit", "patch": 4}), [28, 32, 1]) else {
+        panic!("a ViT")
+    };
+    assert_eq!((sizes.grid(), sizes.hidden, sizes.pooling), ([7, 8], 768, VitPooling::Cls));
+    for (json, shape, word) in [
+        (json!({"family": "vit", "patch": 5}), [28, 28, 1], "28 × 28"),
+        (json!({"family": "vgg", "depth": 12}), [28, 28, 1], "found 12"),
+        (json!({"family": "resnet", "blocks": []}), [28, 28, 1], "model.blocks"),
+        (json!({"family": "mlp"}), [28, 28, 1], "no model of images"),
+    ] {
+        let problems = config(json, shape).expect_err("it is refused").to_string();
+        assert!(problems.contains(word), "{word}: {problems}");
+    }
+}
