@@ -61,7 +61,7 @@ fn cases(dropout: f64) -> Vec<(&'static str, ImageConfig)> {
         ("resnet", resnet(&[2, 1, 1], false, Stem::Small)),
         ("resnet bottleneck", resnet(&[1, 2], true, Stem::Large)),
         ("vgg normed", vgg(true, 2, &[6, 7])),
-        ("vgg", vgg(false, 1, &[16])),
+        ("vgg", vgg(false, 1, &[12])),
         ("vit", vit(VitPooling::Cls)),
         ("vit mean", vit(VitPooling::Mean)),
     ]

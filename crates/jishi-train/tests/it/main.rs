@@ -2,6 +2,7 @@
 
 mod dpo;
 mod encoders;
+mod images;
 mod optimizers;
 mod real;
 mod resume;
