@@ -59,7 +59,7 @@ impl ImageConfig {
         match value["model_type"].as_str() {
             Some("resnet") => ResNetConfig::from_hf(value).map(Self::ResNet),
             Some("vgg") => VggConfig::from_hf(value).map(Self::Vgg),
-            Some("vit") => VitConfig::from_hf(value).map(Self::Vit),
+            Some("vit" | "vit_mae") => VitConfig::from_hf(value).map(Self::Vit),
             _ => {
                 let message = format!("`model_type` is {}, which is no model of images", value["model_type"]);
                 Err(Problem::new(message).help("resnet, vgg and vit are").into())

@@ -72,7 +72,7 @@ pub const FAMILIES: [Family; 10] = [
 ];
 
 /// Families of checkpoints, by `model_type` of a Hugging Face `config.json`, and how they lay out tensors.
-pub const CHECKPOINTS: [(&str, Reference); 7] = [
+pub const CHECKPOINTS: [(&str, Reference); 8] = [
     ("bert", bert::REFERENCE),
     ("gpt2", gpt2::REFERENCE),
     ("llama", llama::REFERENCE),
@@ -80,6 +80,7 @@ pub const CHECKPOINTS: [(&str, Reference); 7] = [
     ("resnet", resnet::REFERENCE),
     ("vgg", vgg::REFERENCE),
     ("vit", vit::REFERENCE),
+    ("vit_mae", vit::REFERENCE),
 ];
 
 /// How checkpoints of a config's family lay out tensors.

@@ -1,9 +1,9 @@
 //! ViT (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale"): an
 //! encoder of pre-norm Transformer blocks over the patches of an image. Parameter names are those of Hugging Face's
-//! `ViTForImageClassification`; checkpoints with the names of torchvision and timm load too.
+//! `ViTForImageClassification`; checkpoints of `ViTMAEForPreTraining` and with the names of torchvision and timm load too.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use jishi_kernels::Activation;
 use jishi_kernels::ops::{self, Attention};
 use jishi_recipe::networks::{Pool, VitModel};
@@ -70,7 +70,7 @@ pub const REFERENCE: Reference = Reference {
     prefix: "vit.",
     own_prefix: false,
     heads: &["classifier."],
-    optional: &["pooler."],
+    optional: &["pooler.", "decoder."],
     renamed: &[],
     turned: &["query", "key", "value", "dense", "classifier"],
     ignored: &["mask_token"],
@@ -189,7 +189,7 @@ impl VitConfig {
     /// # Errors
     /// Names every key that is missing, damaged, or asks for something that is not supported.
     pub fn from_hf(value: &Value) -> Result<Self, Problems> {
-        let mut keys = Keys::new(value, &["vit"]);
+        let mut keys = Keys::new(value, &["vit", "vit_mae"]);
         let pooling = if keys.text("pooling", "cls") == "mean" { VitPooling::Mean } else { VitPooling::Cls };
         let image_size = match keys.get("image_size") {
             Some(Value::Array(_)) => keys.sizes("image_size"),
@@ -390,8 +390,18 @@ impl Vit {
         bicubic(known, grid, &device).unsqueeze::<3>().matmul(patches)
     }
 
+    /// Positions that are sines and cosines, and are not trained.
+    pub(crate) fn with_fixed_positions(mut self, device: &Device) -> Self {
+        let tokens = self.tokens();
+        let values = crate::mae::sines(self.config.grid(), self.config.width, tokens);
+        let shape = self.embeddings.position_embeddings.dims();
+        let positions = Tensor::from_data(TensorData::new(values, shape), device);
+        self.embeddings.position_embeddings = Param::from_tensor(positions).set_require_grad(false);
+        self
+    }
+
     /// Tokens in front of the patches.
-    fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         usize::from(self.embeddings.cls_token.is_some())
     }
 

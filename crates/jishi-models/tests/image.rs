@@ -14,7 +14,7 @@ use jishi_models::{
 use jishi_recipe::{Lora, Origin, Precision, Trainable};
 use serde_json::{Value, json};
 
-use common::{Adam, check_gradients, close, gradients, shaken, values};
+use common::{Adam, check_gradients, close, formula, gradients, images, list, shaken, values};
 
 const BATCH: usize = 4;
 const SIDE: usize = 12;
@@ -69,26 +69,6 @@ fn cases(dropout: f64) -> Vec<(&'static str, ImageConfig)> {
 
 fn models(dropout: f64, seed: u64) -> impl Iterator<Item = (&'static str, ImageModel)> {
     cases(dropout).into_iter().map(move |(name, sizes)| (name, ImageModel::init(&sizes, seed, &device())))
-}
-
-/// Numbers from −1 to 1 that both this file and the script of the fixtures make: a hash of the name and the place.
-fn numbers(name: &str, count: usize) -> Vec<f32> {
-    let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let seed = name.bytes().fold(0x811c_9dc5, hash);
-    let number = |i: u32| {
-        let mut x = (i + 1).wrapping_mul(0x9e37_79b1).wrapping_add(seed);
-        x = (x ^ (x >> 15)).wrapping_mul(0x85eb_ca77);
-        x = (x ^ (x >> 13)).wrapping_mul(0xc2b2_ae3d);
-        (x >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..count as u32).map(number).collect()
-}
-
-/// `[rows, height, width, channels]`
-fn images(rows: usize, [height, width]: [usize; 2], channels: usize) -> Tensor<4> {
-    let values = numbers("input", rows * channels * height * width);
-    let shape = [rows, channels, height, width];
-    Tensor::<4>::from_data(TensorData::new(values, shape), &Device::flex()).permute([0, 2, 3, 1])
 }
 
 fn batch() -> Tensor<4> {
@@ -359,25 +339,6 @@ fn a_head_of_other_classes_starts_anew() {
 }
 
 // Against torchvision, timm and `transformers`: tests/fixtures/image.py.
-
-/// A checkpoint's tensor by the script's formula.
-fn formula(name: &str, shape: Vec<usize>) -> NamedTensor {
-    let mut data = numbers(name, shape.iter().product());
-    let fan_in: usize = shape.iter().skip(1).product();
-    let (start, scale) = match shape.len() {
-        _ if name.ends_with("running_var") => (1.0, 0.5),
-        1 if name.ends_with("weight") => (1.0, 0.25),
-        0 | 1 => (0.0, 0.125),
-        _ => (0.0, (6.0 / fan_in as f64).sqrt() as f32),
-    };
-    data.iter_mut().for_each(|v| *v = start + scale * *v);
-    NamedTensor { name: name.into(), shape, data, trainable: true }
-}
-
-fn list(value: &Value) -> Vec<usize> {
-    let sizes = value.as_array().expect("a list").iter();
-    sizes.map(|n| n.as_u64().expect("a size") as usize).collect()
-}
 
 #[test]
 fn logits_are_those_of_the_reference_libraries() {
