@@ -11,6 +11,7 @@ pub mod decoder;
 pub mod encoder_decoder;
 pub mod error;
 pub mod ft_transformer;
+pub mod gan;
 pub mod generate;
 pub mod gpt2;
 pub mod image;
@@ -37,6 +38,7 @@ pub use context::Context;
 pub use decoder::{Decoder, DecoderConfig, Sequence};
 pub use encoder_decoder::{DecodeState, EncoderDecoder, EncoderDecoderConfig, Pairs};
 pub use error::ModelError;
+pub use gan::{Critic, Gan, GanConfig, GanKind, Generator, gradient_penalty};
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use image::{ImageConfig, ImageModel};
 pub use language::{

@@ -43,16 +43,30 @@ impl Conv {
         Self { bias: Some(scope.constant(0.0, [outputs])), ..self }
     }
 
+    /// With this many zeros on each side of the image.
+    #[must_use]
+    pub fn with_padding(self, padding: usize) -> Self {
+        Self { padding, ..self }
+    }
+
     /// # Shapes
     /// - input: `[batch, height, width, in]`
     /// - output: `[batch, height / stride, width / stride, out]`
     pub fn forward(&self, x: Tensor<4>, context: &Context) -> Tensor<4> {
+        self.forward_with(x, self.weight.val(), context)
+    }
+
+    /// The same with another weight of the same shape in place of its own.
+    ///
+    /// # Shapes
+    /// As [`Self::forward`]; weight: `[out, in, height, width]`
+    pub fn forward_with(&self, x: Tensor<4>, weight: Tensor<4>, context: &Context) -> Tensor<4> {
         let options = ConvOptions {
             stride: [self.stride; 2],
             padding: [self.padding; 2],
             precision: context.precision(),
             ..ConvOptions::default()
         };
-        ops::conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), options)
+        ops::conv2d(x, weight, self.bias.as_ref().map(Param::val), options)
     }
 }
