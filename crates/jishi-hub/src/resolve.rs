@@ -81,7 +81,7 @@ const ACCEPTED: &str = "a model is a run, a model package, a Hugging Face folder
 fn weights(path: &Path) -> Result<Checkpoint, HubError> {
     let config = path.with_file_name(CONFIG);
     if config.is_file() {
-        return folder::read_with(&jishi_runs::fs::parent(path), Some(path));
+        return folder::read_with(jishi_runs::fs::parent(path), Some(path));
     }
     let tensors = folder::read_weights(path)?;
     let config = torchvision::config(&tensors).map_err(|problem| problem.file(path))?;

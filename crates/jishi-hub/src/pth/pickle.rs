@@ -201,7 +201,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value<'a>>, Problem> {
+    fn since_mark(&mut self) -> Result<Vec<Value<'a>>, Problem> {
         let mark = self.marks.pop().ok_or_else(|| self.bad("there is no mark"))?;
         Ok(self.stack.split_off(mark))
     }
@@ -294,7 +294,7 @@ impl<'a> Machine<'a> {
                 return self.set_items(&items).map(|()| true);
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 return self.set_items(&items).map(|()| true);
             }
             b'a' => {
@@ -302,7 +302,7 @@ impl<'a> Machine<'a> {
                 return self.append(&items).map(|()| true);
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 return self.append(&items).map(|()| true);
             }
             b'b' => {
@@ -314,7 +314,7 @@ impl<'a> Machine<'a> {
                 return Ok(true);
             }
             b't' => {
-                let values = self.to_mark()?;
+                let values = self.since_mark()?;
                 self.tuple(values);
                 return Ok(true);
             }
