@@ -1,5 +1,6 @@
 //! Pictures: found in folders, IDX files and tables, decoded, scaled, labelled, split; and prepared for a model.
 
+mod augment;
 mod corpus;
 mod decode;
 mod folder;
@@ -11,6 +12,7 @@ mod reading;
 mod scaling;
 mod tables;
 
+pub use augment::{Augmentation, Mix};
 pub use corpus::{ImageCorpus, SourceDigest};
 pub use pictures::{OwnedPicture, Picture, Pictures};
 pub use preparation::Preparation;

@@ -75,9 +75,13 @@ pub(crate) fn middle(all: usize, keep: usize) -> usize {
 }
 
 /// The middle of a picture that is at least of `size`.
-pub(crate) fn crop_middle(picture: Picture, size: [usize; 2]) -> OwnedPicture {
+fn crop_middle(picture: Picture, size: [usize; 2]) -> OwnedPicture {
+    crop(picture, [middle(picture.height, size[0]), middle(picture.width, size[1])], size)
+}
+
+/// The part of a picture that is at `[top, left]` and of the size `[height, width]`.
+pub(crate) fn crop(picture: Picture, [top, left]: [usize; 2], size: [usize; 2]) -> OwnedPicture {
     let ([height, width], channels) = (size, picture.channels);
-    let (top, left) = (middle(picture.height, height), middle(picture.width, width));
     let rows = (top..top + height).flat_map(|y| {
         let at = (y * picture.width + left) * channels;
         &picture.pixels[at..at + width * channels]
