@@ -19,7 +19,7 @@ pub struct Builtin {
     pub(crate) bytes: &'static [u8],
 }
 
-static BUILTINS: [Builtin; 2] = [
+static BUILTINS: [Builtin; 3] = [
     Builtin {
         name: "ames",
         rows: 2930,
@@ -37,6 +37,15 @@ static BUILTINS: [Builtin; 2] = [
         licence: "CC BY 4.0",
         source: "Wolberg et al. (1993), Breast Cancer Wisconsin (Diagnostic), UCI Machine Learning Repository, doi:10.24432/C5DW2B",
         bytes: include_bytes!("../data/breast_cancer.csv"),
+    },
+    Builtin {
+        name: "digits",
+        rows: 1797,
+        description: "Handwritten digits, 8 x 8 pixels of 0 to 16 in the columns p0 to p63, row by row",
+        target: "digit",
+        licence: "CC BY 4.0",
+        source: "Alpaydin & Kaynak (1998), Optical Recognition of Handwritten Digits, its test part, UCI Machine Learning Repository, doi:10.24432/C50P49",
+        bytes: include_bytes!("../data/digits.csv.zst"),
     },
 ];
 

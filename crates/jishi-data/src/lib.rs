@@ -4,6 +4,7 @@ pub mod builtin;
 mod cache;
 pub mod encoded;
 pub mod error;
+pub mod image;
 pub mod inspect;
 pub mod json;
 pub mod ledger;

@@ -11,7 +11,7 @@ mod time;
 
 use std::collections::HashMap;
 
-pub(crate) use self::documents::split_documents;
+pub(crate) use self::documents::{fold_documents, split_documents};
 
 use jishi_recipe::{Problem, Problems, Split, SplitBy};
 

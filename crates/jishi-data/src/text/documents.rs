@@ -27,6 +27,8 @@ pub struct Document {
     pub target: Option<Target>,
     /// Value of the column that the split goes by.
     pub split: Option<String>,
+    /// Bytes of a picture, where a column of them was asked for and does not hold paths.
+    pub bytes: Option<Vec<u8>>,
     /// Index of its file in [`Documents::files`].
     pub file: usize,
     /// Line where it starts, from 1 (row number from 1 for Parquet).
@@ -79,6 +81,8 @@ pub enum Role {
     Target,
     /// [`Document::split`].
     Split,
+    /// A picture: its bytes, or its path in [`Document::text`].
+    Picture,
 }
 
 /// The columns that are read from tables. Plain text files have none.

@@ -41,46 +41,53 @@ impl Labels {
     /// Fewer than two labels; labels with fewer than `least` training documents; labels that are in another split
     /// alone, with their place.
     pub fn fit(corpus: &Corpus, least: u64) -> Result<Self, DataError> {
-        let mut many = false;
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         let mut texts: HashMap<Target, u64> = HashMap::new();
         for batch in corpus.documents(Part::Train)? {
             for document in batch? {
                 let Some(target) = document.target else { continue };
-                many |= match &target {
-                    Target::List(_) => true,
-                    Target::Text(text) => text.contains('|'),
-                };
                 *texts.entry(target).or_default() += 1;
                 if texts.len() > 64 * MAX_CLASSES {
                     return Err(too_many(texts.len()).into());
                 }
             }
         }
-        for (target, n) in &texts {
+        let new = Self::of(&texts, least, "training documents")?;
+        new.check_others(corpus)?;
+        Ok(new)
+    }
+
+    /// The labels of targets, with the number of examples of each target. `examples` names them in problems.
+    ///
+    /// # Errors
+    /// Fewer than two labels, too many, and labels with fewer than `least` examples.
+    pub(crate) fn of(targets: &HashMap<Target, u64>, least: u64, examples: &str) -> Result<Self, Problem> {
+        let many = targets.keys().any(|target| match target {
+            Target::List(_) => true,
+            Target::Text(text) => text.contains('|'),
+        });
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for (target, n) in targets {
             for name in names(target, many) {
                 *counts.entry(name.to_owned()).or_default() += n;
             }
         }
         if counts.len() > MAX_CLASSES {
-            return Err(too_many(counts.len()).into());
+            return Err(too_many(counts.len()));
         }
         if counts.len() < 2 {
             let found: Vec<String> = counts.keys().map(|n| format!("`{n}`")).collect();
             let found = if found.is_empty() { "none".into() } else { found.join(", ") };
             return Err(Problem::new(format!("a classification needs at least two labels, found {found}"))
-                .help("check `data.target`")
-                .into());
+                .help("check `data.target`"));
         }
         let few: Vec<String> =
             counts.iter().filter(|(_, n)| **n < least).map(|(name, n)| format!("`{name}` ({n})")).collect();
         if !few.is_empty() {
             return Err(Problem::new(format!(
-                "these labels have fewer than {least} training documents: {}",
+                "these labels have fewer than {least} {examples}: {}",
                 listed(&few, 20)
             ))
-            .help("add documents, merge rare labels, or leave them out")
-            .into());
+            .help("add examples, merge rare labels, or leave them out"));
         }
         let mut sorted: Vec<(String, u64)> = counts.into_iter().collect();
         let number = |(name, _): &(String, u64)| name.parse::<f64>().ok().filter(|x| !x.is_nan());
@@ -88,9 +95,7 @@ impl Labels {
             sorted.sort_by(|a, b| number(a).partial_cmp(&number(b)).unwrap_or(std::cmp::Ordering::Equal));
         }
         let (names, counts) = sorted.into_iter().unzip();
-        let new = Self { names, many, counts };
-        new.check_others(corpus)?;
-        Ok(new)
+        Ok(Self { names, many, counts })
     }
 
     /// Every label of the other splits must be one of the training split's.

@@ -69,7 +69,7 @@ fn place(document: &mut Document, (role, name): (Role, &str), value: Value) -> R
         },
     };
     match role {
-        Role::Text => document.text = text.into_owned(),
+        Role::Text | Role::Picture => document.text = text.into_owned(),
         Role::Prompt => document.prompt = Some(text.into_owned()),
         Role::Rejected => document.rejected = Some(text.into_owned()),
         Role::Target => document.target = Some(Target::Text(text.into_owned())),
@@ -103,6 +103,7 @@ fn missing(columns: &Columns, there: &[String]) -> Result<(), Stop> {
             Role::Messages => "data.text.messages",
             Role::Target => "data.target",
             Role::Split => "data.split.column",
+            Role::Picture => "image.column",
         };
         let names: Vec<String> = there.iter().map(|n| format!("`{n}`")).collect();
         let found = if names.is_empty() { "none".into() } else { listed(&names, 20) };
@@ -279,6 +280,13 @@ impl ParquetRows {
             let mut document = Document { line, ..Document::default() };
             let put = arrays.iter().zip(&self.columns.0).try_for_each(|(cells, (role, name))| {
                 let json;
+                if let (Role::Picture, Cell::Other(array)) = (role, cells) {
+                    document.bytes = picture_bytes(array, row);
+                    if let (None, Some(path)) = (&document.bytes, picture_path(array, row)) {
+                        document.text = path;
+                    }
+                    return Ok(());
+                }
                 let value = match cells {
                     Cell::Texts(texts) => texts[row].map_or(Value::Missing, |t| Value::Text(t.into())),
                     Cell::Other(array) if array.is_valid(row) => {
@@ -319,6 +327,27 @@ impl ParquetRows {
 enum Cell<'a> {
     Texts(Vec<Option<&'a str>>),
     Other(&'a ArrayRef),
+}
+
+/// The bytes of a picture: a value of bytes, or the field `bytes` of a struct, as Hugging Face's data sets have it.
+fn picture_bytes(array: &ArrayRef, row: usize) -> Option<Vec<u8>> {
+    if !array.is_valid(row) {
+        return None;
+    }
+    Some(match array.data_type() {
+        DataType::Binary => array.as_binary::<i32>().value(row).to_vec(),
+        DataType::LargeBinary => array.as_binary::<i64>().value(row).to_vec(),
+        DataType::BinaryView => array.as_binary_view().value(row).to_vec(),
+        DataType::Struct(_) => return picture_bytes(array.as_struct().column_by_name("bytes")?, row),
+        _ => return None,
+    })
+}
+
+/// The field `path` of such a struct.
+fn picture_path(array: &ArrayRef, row: usize) -> Option<String> {
+    let DataType::Struct(_) = array.data_type() else { return None };
+    let paths = array.as_struct().column_by_name("path")?;
+    json_of(paths, row).as_str().map(str::to_owned)
 }
 
 /// A value as JSON: numbers, truth values, texts, and lists and structs of them. Others are `null`.

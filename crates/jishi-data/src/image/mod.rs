@@ -1,0 +1,21 @@
+//! Pictures: found in folders, IDX files and tables, decoded, scaled, labelled, split; and prepared for a model.
+
+mod augment;
+mod corpus;
+mod decode;
+mod folder;
+mod found;
+mod idx;
+mod pictures;
+mod preparation;
+mod reading;
+mod scaling;
+mod tables;
+
+pub use augment::{Augmentation, Mix};
+pub use corpus::{ImageCorpus, SourceDigest};
+pub use pictures::{OwnedPicture, Picture, Pictures};
+pub use preparation::Preparation;
+
+#[cfg(test)]
+mod tests;

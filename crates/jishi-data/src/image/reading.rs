@@ -1,0 +1,428 @@
+//! One pass over all pictures: find, decode on all cores, scale, keep.
+
+use std::path::{Path, PathBuf};
+
+use jishi_recipe::{BadRows, Channels, Data, Image, Problem, Problems};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::corpus::{SourceDigest, drops_missing};
+use super::decode::Bad;
+use super::folder::{self, OTHER_FILE, part_of};
+use super::found::{Content, Found};
+use super::idx::IdxFile;
+use super::pictures::{Pictures, PicturesWriter};
+use super::scaling::Scaling;
+use super::tables::{self, Others};
+use crate::error::DataError;
+use crate::ledger::Ledger;
+use crate::source::{ReadOptions, Source, resolve_names};
+use crate::text::corpus::Part;
+use crate::text::documents::Target;
+
+/// Pictures that are decoded at a time.
+const BATCH: usize = 512;
+/// Problems of pictures that are shown one by one.
+const SHOWN: usize = 20;
+
+/// What is known so far.
+pub(super) struct Reading<'a> {
+    data: &'a Data,
+    image: &'a Image,
+    options: ReadOptions,
+    scaling: Scaling,
+    /// Every picture must have a label.
+    labelled: bool,
+    pictures: PicturesWriter,
+    known: Known,
+    bad: Vec<(usize, u64, String, Bad)>,
+    problems: Vec<Problem>,
+    /// Sources that come in splits, and all.
+    split: (usize, usize),
+}
+
+/// Pictures that were read, row by row.
+#[derive(Default)]
+struct Known {
+    targets: Vec<Option<Target>>,
+    keys: Vec<Option<String>>,
+    parts: Vec<Option<Part>>,
+    paths: Vec<String>,
+    places: Vec<(u32, u64)>,
+    groups: Vec<PathBuf>,
+    digests: Vec<SourceDigest>,
+    ledger: Ledger,
+}
+
+/// All pictures.
+pub(super) struct Finished {
+    pub pictures: Pictures,
+    pub targets: Vec<Option<Target>>,
+    /// Empty where the split goes by no column.
+    pub keys: Vec<Option<String>>,
+    pub parts: Vec<Option<Part>>,
+    pub paths: Vec<String>,
+    pub places: Vec<(u32, u64)>,
+    pub groups: Vec<PathBuf>,
+    pub digests: Vec<SourceDigest>,
+    /// Of pictures that were left out.
+    pub ledger: Ledger,
+}
+
+/// The hash of several files: of their names and hashes.
+#[derive(Default)]
+struct Several {
+    bytes: u64,
+    hash: Sha256,
+    files: usize,
+}
+
+impl Several {
+    fn add(&mut self, name: &str, bytes: u64, sha256: &[u8; 32]) {
+        self.bytes += bytes;
+        self.files += 1;
+        self.hash.update((name.len() as u64).to_le_bytes());
+        self.hash.update(name.as_bytes());
+        self.hash.update(sha256);
+    }
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(data: &'a Data, image: &'a Image, labelled: bool) -> Result<Self, DataError> {
+        let options = ReadOptions::from_recipe(data)?;
+        Ok(Self {
+            data,
+            image,
+            scaling: Scaling::of(image),
+            labelled,
+            pictures: PicturesWriter::new(image.channels.count(), data.memory_limit, None),
+            known: Known::default(),
+            bad: Vec::new(),
+            problems: Vec::new(),
+            split: (0, 0),
+            options,
+        })
+    }
+
+    /// Whether all sources come in splits.
+    pub(super) fn ready_made(&self) -> bool {
+        self.split.0 > 0 && self.split.0 == self.split.1
+    }
+
+    /// Reads everything that the names stand for.
+    pub(super) fn sources(&mut self, names: &[String], base: &Path) -> Result<(), DataError> {
+        if names.is_empty() {
+            return Err(Problem::new("`source` is an empty list").help("name a folder of pictures").into());
+        }
+        let mut files = Vec::new();
+        for name in names {
+            let path = base.join(name);
+            if path.is_dir() {
+                files.extend(self.folder(&path)?);
+                continue;
+            }
+            match resolve_names(&[name], base) {
+                Ok(found) => files.extend(found),
+                Err(Problems(found)) => self.problems.extend(found),
+            }
+        }
+        self.files(&files)
+    }
+
+    /// A folder: IDX files, class folders, or tables, which are returned.
+    fn folder(&mut self, path: &Path) -> Result<Vec<Source>, DataError> {
+        let idx = IdxFile::in_folder(path);
+        if !idx.is_empty() {
+            self.idx(&idx)?;
+            return Ok(Vec::new());
+        }
+        let tables = tables_in(path);
+        if !tables.is_empty() {
+            return Ok(tables);
+        }
+        self.no_column("pictures in folders")?;
+        self.split.1 += 1;
+        match folder::read(path, self.known.groups.len()) {
+            Err(Problems(found)) => self.problems.extend(found),
+            Ok(folder) => {
+                self.split.0 += usize::from(folder.split);
+                self.known.groups.extend(folder.groups);
+                let mut hash = Several::default();
+                self.take(folder.found, &mut hash)?;
+                self.several(path, hash);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn idx(&mut self, files: &[IdxFile]) -> Result<(), DataError> {
+        self.no_column("IDX files")?;
+        let split =
+            files.iter().any(|f| f.part == Some(Part::Train)) && files.iter().all(|f| f.part.is_some());
+        self.split.1 += 1;
+        self.split.0 += usize::from(split && files.len() > 1);
+        for file in files {
+            self.known.groups.push(file.images.clone());
+            match file.read(self.known.groups.len() - 1, self.labelled) {
+                Ok(found) => self.take(found, &mut Several::default())?,
+                Err(DataError::Bad(Problems(found))) => {
+                    self.problems.extend(found);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            self.one(&Source::File(file.images.clone()))?;
+            let labels = file.labels();
+            if labels.is_file() {
+                self.one(&Source::File(labels))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Data that has no columns can't be asked for any.
+    fn no_column(&mut self, what: &str) -> Result<(), Problem> {
+        let (key, name) = match (&self.data.target, &self.image.pixels) {
+            (Some(target), _) => ("data.target", target),
+            (None, Some(pixels)) => ("image.pixels", &pixels.columns),
+            (None, None) => return Ok(()),
+        };
+        Err(Problem::new(format!("{what} have no column `{name}`"))
+            .help(format!("leave out `{key}`: the class of a picture is the name of its folder, or its label in the IDX file")))
+    }
+
+    /// Tables, IDX files and single pictures.
+    fn files(&mut self, sources: &[Source]) -> Result<(), DataError> {
+        if let Some(pixels) = &self.image.pixels
+            && !sources.is_empty()
+        {
+            let others = Others::of(self.data);
+            let first = self.known.groups.len();
+            let (found, files, ledger) =
+                tables::read_pixels(sources, &self.options, self.image, pixels, others, first)?;
+            self.known.groups.extend(files);
+            self.known.ledger.rows_read += ledger.rows_read - found.len() as u64;
+            self.known.ledger.entries.extend(ledger.entries);
+            self.split.1 += 1;
+            self.take(found, &mut Several::default())?;
+            return sources.iter().try_for_each(|source| self.one(source));
+        }
+        let mut idx = Vec::new();
+        let mut rest = Vec::new();
+        for source in sources {
+            match source {
+                Source::File(path) if IdxFile::of(path).is_some() => idx.extend(IdxFile::of(path)),
+                source => rest.push(source),
+            }
+        }
+        if !idx.is_empty() {
+            self.idx(&idx)?;
+        }
+        let parts: Vec<Option<Part>> = rest.iter().map(|source| part_named(&source.path())).collect();
+        let in_splits = parts.iter().all(Option::is_some)
+            && parts.contains(&Some(Part::Train))
+            && parts.iter().any(|part| *part != Some(Part::Train));
+        for (source, part) in rest.into_iter().zip(parts) {
+            self.split.1 += 1;
+            self.split.0 += usize::from(in_splits);
+            self.file(source, part.filter(|_| in_splits))?;
+        }
+        Ok(())
+    }
+
+    /// A table, or a picture.
+    fn file(&mut self, source: &Source, part: Option<Part>) -> Result<(), DataError> {
+        let path = source.path();
+        self.known.groups.push(path.clone());
+        let group = self.known.groups.len() - 1;
+        let mut hash = Several::default();
+        if let Source::File(file) = source
+            && !tables::is_table(source, &self.options)
+        {
+            let found = Found {
+                content: Content::File(file.clone()),
+                path: path.to_string_lossy().into_owned(),
+                group,
+                line: 1,
+                ..Found::default()
+            };
+            self.take(vec![found], &mut hash)?;
+            return self.one(source);
+        }
+        let (image, options) = (self.image, self.options.clone());
+        let read = tables::read(source, &options, image, Others::of(self.data), group, |found| {
+            let found = found.into_iter().map(|row| Found { part, ..row });
+            self.take(found.collect(), &mut hash)
+        });
+        let bad = match read {
+            Ok(bad) => bad,
+            Err(DataError::Bad(Problems(found))) => {
+                self.problems.extend(found);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.known.ledger.rows_read += bad.len() as u64;
+        let name = path.to_string_lossy();
+        self.bad.extend(
+            bad.into_iter().map(|b| (group, b.line, name.to_string(), Bad::new(b.reason, b.message))),
+        );
+        if hash.files > 0 {
+            self.several(&path.join("(pictures)"), hash);
+        }
+        self.one(source)
+    }
+
+    /// Reads pictures, and keeps those that can be read.
+    fn take(&mut self, found: Vec<Found>, hash: &mut Several) -> Result<(), DataError> {
+        let (channels, scaling): (Channels, _) = (self.image.channels, self.scaling);
+        let mut found = found.into_iter().peekable();
+        while found.peek().is_some() {
+            let batch: Vec<Found> = found.by_ref().take(BATCH).collect();
+            let read: Vec<_> = batch
+                .into_par_iter()
+                .map(|mut found| {
+                    let outcome = std::mem::take(&mut found.content).read(channels, scaling);
+                    (found, outcome)
+                })
+                .collect();
+            for (row, outcome) in read {
+                self.known.ledger.rows_read += 1;
+                if let Some((bytes, sha256)) = &outcome.digest {
+                    hash.add(&row.path, *bytes, sha256);
+                }
+                match outcome.picture {
+                    Err(bad) => self.bad.push((row.group, row.line, row.path, bad)),
+                    Ok(_) if self.labelled && row.target.is_none() => {
+                        let bad = Bad::new(NO_LABEL, "it has no label");
+                        self.bad.push((row.group, row.line, row.path, bad));
+                    }
+                    Ok(picture) => {
+                        self.pictures.push(picture.view())?;
+                        self.known.targets.push(row.target);
+                        self.known.keys.push(row.key);
+                        self.known.parts.push(row.part);
+                        self.known.paths.push(row.path);
+                        self.known.places.push((row.group as u32, row.line));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn several(&mut self, path: &Path, hash: Several) {
+        let name = path.to_string_lossy().into_owned();
+        self.known.digests.push(SourceDigest {
+            name,
+            bytes: hash.bytes,
+            sha256: hash.hash.finalize().into(),
+        });
+    }
+
+    /// The hash of a file.
+    fn one(&mut self, source: &Source) -> Result<(), DataError> {
+        let (bytes, sha256) = match source {
+            Source::Builtin(builtin) => (builtin.bytes().len() as u64, Sha256::digest(builtin.bytes())),
+            Source::Memory { bytes, .. } => (bytes.len() as u64, Sha256::digest(bytes)),
+            Source::File(path) => {
+                let mut hash = Sha256::new();
+                let mut file = std::fs::File::open(path).map_err(|e| DataError::io(path, e))?;
+                let bytes = std::io::copy(&mut file, &mut hash).map_err(|e| DataError::io(path, e))?;
+                (bytes, hash.finalize())
+            }
+        };
+        let name = source.path().to_string_lossy().into_owned();
+        self.known.digests.push(SourceDigest { name, bytes, sha256: sha256.into() });
+        Ok(())
+    }
+
+    /// Ends the reading.
+    pub(super) fn finish(mut self) -> Result<Finished, DataError> {
+        self.bad_pictures();
+        Problems(self.problems).into_result()?;
+        let Known { targets, mut keys, parts, paths, places, groups, digests, ledger } = self.known;
+        if self.pictures.len() == 0 {
+            let reasons = ledger.summary().drop_reasons;
+            let most = reasons.into_iter().max_by_key(|(_, n)| *n).map(|(reason, _)| reason);
+            let most = most.map_or("there are none".into(), |reason| format!("most because: {reason}"));
+            return Err(Problem::new(format!("there is no picture that can be used: {most}"))
+                .help("check `data.source`")
+                .into());
+        }
+        if keys.iter().all(Option::is_none) {
+            keys = Vec::new();
+        }
+        let pictures = self.pictures.finish()?;
+        Ok(Finished { pictures, targets, keys, parts, paths, places, groups, digests, ledger })
+    }
+
+    /// Pictures that can't be used: errors, or dropped.
+    fn bad_pictures(&mut self) {
+        let mut errors = 0;
+        for (group, line, path, bad) in std::mem::take(&mut self.bad) {
+            let group = &self.known.groups[group];
+            // A file of a folder is named itself.
+            let (file, line) = match group.is_dir() {
+                true => (folder_of(group, &path), 1),
+                false => (group.clone(), line),
+            };
+            let drop = match bad.reason {
+                OTHER_FILE => true,
+                NO_LABEL => drops_missing(self.data),
+                _ => self.data.bad_rows == BadRows::Drop,
+            };
+            if drop {
+                self.known.ledger.drop_row(bad.reason, None, &file, line);
+                continue;
+            }
+            errors += 1;
+            if errors <= SHOWN {
+                let problem = Problem::new(bad.message).file(&file);
+                self.problems.push(if group.is_dir() { problem } else { problem.line(line) });
+            }
+        }
+        if errors > 0 {
+            let read = self.known.ledger.rows_read;
+            self.problems.push(
+                Problem::new(format!("{errors} of {read} pictures can't be used")).help(
+                    "correct or remove them, or set `bad_rows = \"drop\"` in `[data]` (`missing = { target = \"drop\" }` for those without a label) to leave them out and have them listed in the ledger",
+                ),
+            );
+        }
+    }
+}
+
+/// Why a picture can't be learned from.
+const NO_LABEL: &str = "no label";
+
+/// The file of a picture of a group: its path starts at a folder above the group.
+fn folder_of(group: &Path, path: &str) -> PathBuf {
+    group
+        .ancestors()
+        .map(|folder| folder.join(path))
+        .find(|file| file.exists())
+        .unwrap_or_else(|| group.join(path))
+}
+
+/// The tables of a folder, and of one folder below (`data/`), where there are any.
+fn tables_in(folder: &Path) -> Vec<Source> {
+    let list = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        let mut files: Vec<Source> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "parquet") && path.is_file())
+            .map(Source::File)
+            .collect();
+        files.sort_by_key(Source::path);
+        files
+    };
+    let own = list(folder);
+    if own.is_empty() { list(&folder.join("data")) } else { own }
+}
+
+/// The split that a table's name begins with: `train-00000-of-00002.parquet`.
+fn part_named(path: &Path) -> Option<Part> {
+    let name = path.file_name()?.to_str()?;
+    part_of(name.split(|c: char| !c.is_alphabetic()).next()?)
+}
