@@ -74,6 +74,15 @@ impl LabelHead {
         Targets { values: data.try_to_vec().expect("targets are f32"), weight }
     }
 
+    /// The weight of an example with these classes.
+    #[must_use]
+    pub fn weight(&self, classes: &[u32]) -> f32 {
+        match classes {
+            [class] if !self.labels.many => self.class_weights[*class as usize],
+            _ => 1.0,
+        }
+    }
+
     /// Targets as a tensor `[examples, classes]`.
     #[must_use]
     pub fn tensor(&self, targets: Vec<f32>, device: &Device) -> Tensor<2> {

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod registry;
 pub mod table;
 pub mod task;
+pub mod vision;
 
 pub use measured::{ClassOutputs, Measured};
 pub use registry::{TASKS, TaskInfo};

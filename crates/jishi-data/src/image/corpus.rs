@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jishi_recipe::{Data, Image, MissingTarget, Problem, Problems, Split, SplitBy, TaskName};
 
@@ -19,7 +20,7 @@ use crate::text::labels::Labels;
 #[derive(Debug)]
 pub struct ImageCorpus {
     /// The pictures.
-    pub pictures: Pictures,
+    pub pictures: Arc<Pictures>,
     /// The labels that there are, and those of every picture; `None` where pictures have none. Counts are those of the
     /// training rows of [`Self::rows`], see [`Self::labels_of`].
     pub labels: Option<(Labels, Vec<Vec<u32>>)>,
@@ -44,6 +45,9 @@ pub struct ImageCorpus {
     parts: Vec<Option<Part>>,
 }
 
+/// End of the name of a table's pictures.
+pub(super) const PICTURES: &str = "(pictures)";
+
 /// A data source as it was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceDigest {
@@ -53,6 +57,15 @@ pub struct SourceDigest {
     pub bytes: u64,
     /// SHA-256 of the file; of several files: of their names and their SHA-256 in order.
     pub sha256: [u8; 32],
+}
+
+impl SourceDigest {
+    /// Whether it is named in a recipe, and not found by what it belongs to: the pictures of a table, the labels of an
+    /// IDX file.
+    #[must_use]
+    pub fn is_source(name: &str) -> bool {
+        !name.ends_with(PICTURES) && !name.contains("-labels-idx") && !name.contains("-labels.idx")
+    }
 }
 
 impl ImageCorpus {
@@ -69,6 +82,19 @@ impl ImageCorpus {
         Self::of(reading, data, labelled)
     }
 
+    /// As [`ImageCorpus::read`], of pictures that need no labels and are not split: all of them are training rows.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub fn read_plain(data: &Data, image: &Image, base: &Path) -> Result<Self, DataError> {
+        let split =
+            Split { validation: 0.0, test: 0.0, folds: None, by: SplitBy::Random, ..data.split.clone() };
+        let data = Data { split, ..data.clone() };
+        let mut reading = Reading::new(&data, image, false)?;
+        reading.sources(data.source.as_slice(), base)?;
+        Self::of(reading, &data, false)
+    }
+
     fn of(reading: Reading, data: &Data, labelled: bool) -> Result<Self, DataError> {
         let ready_made = reading.ready_made();
         let read = reading.finish()?;
@@ -78,7 +104,7 @@ impl ImageCorpus {
                 .into());
         }
         let mut new = Self {
-            pictures: read.pictures,
+            pictures: Arc::new(read.pictures),
             labels: None,
             rows: Default::default(),
             paths: read.paths,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use jishi_recipe::Channels;
 use memmap2::Mmap;
 
 use crate::error::DataError;
@@ -75,6 +76,25 @@ enum Store {
 }
 
 impl Pictures {
+    /// These pictures, in memory.
+    ///
+    /// # Panics
+    /// Where one has another number of channels.
+    #[must_use]
+    pub fn of(channels: Channels, pictures: &[OwnedPicture]) -> Self {
+        let (mut places, mut bytes) = (Vec::new(), Vec::new());
+        for picture in pictures {
+            assert_eq!(picture.channels, channels.count(), "pictures of one list have the same channels");
+            places.push(Place {
+                start: bytes.len() as u64,
+                height: picture.height as u32,
+                width: picture.width as u32,
+            });
+            bytes.extend_from_slice(&picture.pixels);
+        }
+        Self { channels: channels.count(), places, store: Store::Memory(bytes) }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -6,7 +6,7 @@ use jishi_recipe::{BadRows, Channels, Data, Image, Problem, Problems};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::corpus::{SourceDigest, drops_missing};
+use super::corpus::{PICTURES, SourceDigest, drops_missing};
 use super::decode::Bad;
 use super::folder::{self, OTHER_FILE, part_of};
 use super::found::{Content, Found};
@@ -268,7 +268,7 @@ impl<'a> Reading<'a> {
             bad.into_iter().map(|b| (group, b.line, name.to_string(), Bad::new(b.reason, b.message))),
         );
         if hash.files > 0 {
-            self.several(&path.join("(pictures)"), hash);
+            self.several(&path.join(PICTURES), hash);
         }
         self.one(source)
     }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
+use jishi_data::image::ImageCorpus;
 use jishi_data::text::corpus::Part;
 use jishi_recipe::{Domain, Problem, Split, SplitBy, TaskName};
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
-use jishi_tasks::SplitName;
+use jishi_tasks::{Measured, SplitName};
 use serde::Serialize;
 
 use crate::error::TrainError;
@@ -18,6 +19,7 @@ use crate::job::predict::Predictor;
 use crate::job::prepare::Source;
 use crate::job::report::{Intervals, Metrics, measure};
 use crate::job::train::fingerprints;
+use crate::job::vision::{self, ImagePredictor};
 
 /// What an evaluation gives.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,6 +55,12 @@ pub fn on_file(
         let mut source = TextSource::from_sources(&recipe, &[jishi_data::Source::File(file.to_owned())])?;
         return text(&predictor, model, &mut source, Part::Train, "test", file.display().to_string());
     }
+    if domain_of(model)? == Some(Domain::Images) {
+        let predictor = ImagePredictor::load(model, device)?;
+        let corpus = predictor.read(file)?;
+        let rows: Vec<u32> = (0..corpus.pictures.len() as u32).collect();
+        return images(&predictor, model, &corpus, &rows, "test", file.display().to_string());
+    }
     let predictor = Predictor::load(model, device)?;
     let table = predictor.read(jishi_data::Source::File(file.to_owned()), true, ignore_extra)?;
     let (rows, ledger) = predictor.usable(&table, true)?;
@@ -85,14 +93,24 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
             split.name().into(),
         );
     }
+    // A fold's folder is called fold-K.
+    let fold = run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1);
+    if domain_of(&model)? == Some(Domain::Images) {
+        let predictor = ImagePredictor::load(&model, device)?;
+        let corpus = vision::source::again(&predictor.recipe, &manifest.data)?;
+        if vision::source::fingerprints(&corpus) != manifest.data {
+            return Err(changed());
+        }
+        let splits = corpus.splits(&predictor.recipe.data.split)?;
+        let rows = &splits[(fold - 1).min(splits.len() - 1)][split as usize];
+        return images(&predictor, &model, &corpus, rows, split.name(), split.name().to_owned());
+    }
     let predictor = Predictor::load(&model, device)?;
     let source = Source::from_files(&predictor.recipe, &sources(&manifest)?)?;
     if fingerprints(&source)? != manifest.data {
         return Err(changed());
     }
     let splits = source.splits(&predictor.recipe)?;
-    // A fold's folder is called fold-K.
-    let fold = run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1);
     let splits = &splits[(fold - 1).min(splits.len() - 1)];
     let rows = match split {
         SplitName::Train => &splits.train,
@@ -129,17 +147,50 @@ fn text(
     data: String,
 ) -> Result<EvaluationReport, TrainError> {
     let (measured, rows) = predictor.evaluate(source, part)?;
+    Ok(of_measured(measured, model, rows, source.corpus.ledger.summary(), split, data))
+}
+
+fn images(
+    predictor: &ImagePredictor,
+    model: &Path,
+    corpus: &ImageCorpus,
+    rows: &[u32],
+    split: &str,
+    data: String,
+) -> Result<EvaluationReport, TrainError> {
+    if rows.is_empty() {
+        return Err(nothing(&data));
+    }
+    let measured = predictor.evaluate(corpus, rows)?;
+    let ledger = LedgerSummary { used: rows.len() as u64, ..corpus.ledger.summary() };
+    Ok(of_measured(measured, model, rows.len(), ledger, split, data))
+}
+
+/// The report of an evaluation.
+fn of_measured(
+    measured: Measured,
+    model: &Path,
+    rows: usize,
+    ledger: LedgerSummary,
+    split: &str,
+    data: String,
+) -> EvaluationReport {
     let mut metrics = measured.evaluation.metrics;
     metrics.insert("loss".into(), measured.evaluation.loss);
     let intervals = Some(measured.intervals).filter(|i| !i.is_empty());
-    Ok(EvaluationReport {
+    EvaluationReport {
         model: model.to_owned(),
         data,
         rows,
-        ledger: source.corpus.ledger.summary(),
+        ledger,
         metrics: BTreeMap::from([(split.to_owned(), metrics)]),
         intervals: intervals.map(|i| (split.to_owned(), i)).into_iter().collect(),
-    })
+    }
+}
+
+fn nothing(data: &str) -> TrainError {
+    let problem = Problem::new(format!("there is nothing to evaluate in {data}"));
+    problem.help("evaluate another split, or a file with `--data PATH`").into()
 }
 
 fn sources(manifest: &RunManifest) -> Result<Vec<jishi_data::Source>, TrainError> {

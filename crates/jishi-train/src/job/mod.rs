@@ -12,4 +12,5 @@ pub mod subject;
 pub mod train;
 pub mod verify;
 pub mod vision;
+pub mod weights;
 pub mod work;

@@ -7,6 +7,7 @@ use jishi_runs::package;
 use jishi_train::job::evaluate::domain_of;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::predict::{Predictor, columns};
+use jishi_train::job::vision::ImagePredictor;
 
 use crate::cli::{DeviceName, PredictArgs};
 use crate::commands::train;
@@ -23,6 +24,10 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     let model = package::find(&args.root, &args.run)?;
     if domain_of(&model)? == Some(Domain::Texts) {
         let (columns, rows) = TextPredictor::load(&model, &device)?.predict(&args.input)?;
+        return write(args, json, rows, &to_bytes(&columns, format)?);
+    }
+    if domain_of(&model)? == Some(Domain::Images) {
+        let (columns, rows) = ImagePredictor::load(&model, &device)?.predict(&args.input)?;
         return write(args, json, rows, &to_bytes(&columns, format)?);
     }
     let predictor = Predictor::load(&model, &device)?;

@@ -7,14 +7,14 @@ use burn::module::Module;
 use burn::tensor::Device;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::Resolved;
-use jishi_models::lora::Adapted;
-use jishi_models::{LanguageModel, NamedTensor, Reference, add_lora, freeze, reference_of};
-use jishi_recipe::{PretrainedModel, Problem, Problems};
+use jishi_models::{LanguageModel, Reference, reference_of};
+use jishi_recipe::{PretrainedModel, Problem};
 use serde_json::Value;
 
 use super::checkpoint;
 use super::package::TextPackage;
 use crate::error::TrainError;
+use crate::job::weights::{Weights, adapt};
 
 /// A model that was trained before: its sizes, tokenizer and weights.
 pub struct Pretrained {
@@ -22,15 +22,7 @@ pub struct Pretrained {
     pub config: Value,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
-    tensors: Tensors,
-}
-
-/// Weights by who made them.
-enum Tensors {
-    /// With names and layout of the reference checkpoints.
-    Reference(Vec<NamedTensor>),
-    /// With our own.
-    Own(Vec<NamedTensor>),
+    weights: Weights,
 }
 
 impl Pretrained {
@@ -46,20 +38,9 @@ impl Pretrained {
             }
             Resolved::Checkpoint(found) => {
                 reference_of(&found.about.config)?;
-                let mut tensors = Vec::new();
-                let mut problems = Vec::new();
-                for (name, meta) in found.tensors.iter() {
-                    match found.tensors.read(name) {
-                        Ok(data) => {
-                            let (name, shape) = (name.to_owned(), meta.shape.clone());
-                            tensors.push(NamedTensor { name, shape, data, trainable: true });
-                        }
-                        Err(problem) => problems.push(problem),
-                    }
-                }
-                Problems(problems).into_result()?;
+                let weights = Weights::of_checkpoint(&found)?;
                 let tokenizer = Arc::new(checkpoint::tokenizer(&found)?);
-                Self { config: found.about.config, tokenizer, tensors: Tensors::Reference(tensors) }
+                Self { config: found.about.config, tokenizer, weights }
             }
         };
         let (tokens, known) =
@@ -75,13 +56,13 @@ impl Pretrained {
 
     fn package(dir: &Path) -> Result<Self, TrainError> {
         let TextPackage { pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
-        Ok(Self { config: pipeline.config, tokenizer, tensors: Tensors::Own(tensors) })
+        Ok(Self { config: pipeline.config, tokenizer, weights: Weights::Own(tensors) })
     }
 
     /// The model as training begins: with these weights, and frozen or with low-rank additions as a recipe says.
     ///
     /// # Errors
-    /// As [`Self::put`] and [`adapt`].
+    /// As [`Weights::put`] and [`adapt`].
     pub fn begin<M: LanguageModel>(
         &self,
         sizes: &M::Config,
@@ -91,46 +72,14 @@ impl Pretrained {
     ) -> Result<M, TrainError> {
         let fresh = M::init(sizes, seed, device);
         let reference = fresh.reference();
-        adapt(self.put(fresh, &reference)?, recipe, seed, device)
+        adapt(self.weights.put(fresh, &reference)?, recipe, seed, device)
     }
 
-    /// Puts the weights into a model of the same sizes. A head that the weights lack keeps its initial ones, and one
-    /// that the model lacks is left out.
+    /// The weights, in a model that is used as it is.
     ///
     /// # Errors
-    /// Names every tensor that is missing, unknown or of another shape.
-    pub fn put<M: Module>(&self, model: M, reference: &Reference) -> Result<M, TrainError> {
-        Ok(reference.load(model, self.tensors(reference))?.0)
-    }
-
-    /// [`Self::put`] into a model that is used as it is: a head has to be there.
-    ///
-    /// # Errors
-    /// As [`Self::put`].
+    /// As [`Weights::put_whole`].
     pub fn put_whole<M: Module>(&self, model: M, reference: &Reference) -> Result<M, TrainError> {
-        Ok(reference.load_whole(model, self.tensors(reference))?)
-    }
-
-    fn tensors(&self, reference: &Reference) -> Vec<NamedTensor> {
-        match &self.tensors {
-            Tensors::Reference(tensors) => tensors.clone(),
-            Tensors::Own(tensors) => reference.to_reference(tensors.clone()),
-        }
-    }
-}
-
-/// Freezes what is not trained and adds low-rank additions, as a recipe says.
-///
-/// # Errors
-/// Targets that no layer's name ends with.
-pub fn adapt<M: Adapted>(
-    model: M,
-    recipe: &PretrainedModel,
-    seed: u64,
-    device: &Device,
-) -> Result<M, TrainError> {
-    match &recipe.lora {
-        Some(lora) => Ok(add_lora(model, lora, seed, device)?),
-        None => Ok(freeze(model, recipe.train, recipe.last_layers)),
+        self.weights.put_whole(model, reference)
     }
 }
