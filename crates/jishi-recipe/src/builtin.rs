@@ -30,6 +30,16 @@ const BUILTINS: &[Builtin] = &[
         description: "Tell malignant from benign tumours by 30 measurements of cell nuclei.",
     },
     Builtin {
+        name: "digits",
+        text: include_str!("../recipes/digits.toml"),
+        description: "Tell handwritten digits of 8 x 8 pixels, with a small ResNet in five folds.",
+    },
+    Builtin {
+        name: "mnist",
+        text: include_str!("../recipes/mnist.toml"),
+        description: "Tell handwritten digits, MNIST's, with a small ResNet.",
+    },
+    Builtin {
         name: "shakespeare-char",
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",

@@ -159,10 +159,13 @@ impl Checker<'_> {
             }
         }
         self.split_column();
-        let classes = matches!(self.recipe.task, TaskName::Classification | TaskName::TextClassification);
+        let classes = matches!(
+            self.recipe.task,
+            TaskName::Classification | TaskName::TextClassification | TaskName::ImageClassification
+        );
         if split.by == SplitBy::Stratified && !classes {
             let task = self.recipe.task.name();
-            let message = format!("by = \"stratified\" keeps the shares of classes, and a {task} has none");
+            let message = format!("by = \"stratified\" keeps the shares of classes, and {task} has none");
             self.fault(&["data.split.by", "task"], message, "write by = \"random\", or leave it out");
         }
     }

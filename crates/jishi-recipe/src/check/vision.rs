@@ -9,14 +9,6 @@ const RESNETS: [usize; 5] = [18, 34, 50, 101, 152];
 const VGGS: [usize; 4] = [11, 13, 16, 19];
 
 impl Checker<'_> {
-    pub(super) fn vision(&mut self) {
-        if self.recipe.data.split.folds.is_some() {
-            let task = self.recipe.task.name();
-            let message = format!("`data.split.folds` is for tables, and the task is {task}");
-            self.fault(&["data.split.folds", "task"], message, "leave it out, and give `test` a share");
-        }
-    }
-
     fn depth(&mut self, depth: usize, known: &[usize]) {
         if !known.contains(&depth) {
             let list: Vec<String> = known.iter().map(usize::to_string).collect();
