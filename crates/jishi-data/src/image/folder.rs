@@ -39,10 +39,7 @@ pub(super) fn part_of(name: &str) -> Option<Part> {
 pub(super) fn read(root: &Path, first: usize) -> Result<Folder, Problems> {
     let mut folder = Folder::default();
     let mut problems = Vec::new();
-    let children = match folders_and_files(root) {
-        Ok(children) => children,
-        Err(problem) => return Err(problem.into()),
-    };
+    let children = folders_and_files(root)?;
     let parts: Vec<Option<Part>> = children.0.iter().map(|(name, _)| part_of(name)).collect();
     folder.split = parts.contains(&Some(Part::Train)) && parts.iter().all(Option::is_some) && parts.len() > 1;
     if folder.split {

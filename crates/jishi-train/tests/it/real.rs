@@ -22,7 +22,7 @@ fn sentences_have_vectors() {
     let place = |name: &str| PathBuf::from(std::env::var_os(name).expect(name));
     let model = Pretrained::read("minilm", &place("JISHI_DATA"), &mut |_| {}).unwrap();
     let config = BertConfig::from_hf(&model.config).unwrap();
-    let bert = model.put(Bert::init(&config, 0, &Device::flex()), &bert::REFERENCE).unwrap();
+    let bert = model.weights.put(Bert::init(&config, 0, &Device::flex()), &bert::REFERENCE).unwrap();
     let vectors = TEXTS.map(|text| {
         let tokens: Vec<i64> =
             model.tokenizer.encode_single(text).unwrap().ids.into_iter().map(i64::from).collect();

@@ -22,7 +22,8 @@ pub struct Pretrained {
     pub config: Value,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
-    weights: Weights,
+    /// Its weights.
+    pub weights: Weights,
 }
 
 impl Pretrained {
