@@ -37,7 +37,7 @@ const BUILTINS: &[Builtin] = &[
     Builtin {
         name: "mnist",
         text: include_str!("../recipes/mnist.toml"),
-        description: "Tell handwritten digits, MNIST's, with a small ResNet.",
+        description: "Tell the handwritten digits of MNIST, with a small ResNet.",
     },
     Builtin {
         name: "shakespeare-char",
@@ -136,6 +136,6 @@ mod tests {
         assert_eq!(get("breast"), None);
         assert_eq!(nearest_name("house-price"), Some("house-prices"));
         assert_eq!(nearest_name("house_prices_linear"), Some("house-prices-linear"));
-        assert_eq!(nearest_name("mnist"), None);
+        assert_eq!(nearest_name("penguins"), None);
     }
 }
