@@ -1,7 +1,5 @@
 //! Scaling of pictures, as Pillow and torchvision do it: bilinear, with the filter widened where a picture shrinks.
 
-use fast_image_resize::images::{Image as Target, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use jishi_recipe::{Augment, Fit, Image};
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +46,9 @@ impl Scaling {
                 // What is much longer than the size is cut before it is scaled, or it would take all memory.
                 let part = [height.min(width * LONGEST * h / w), width.min(height * LONGEST * w / h)];
                 let scale = scale((h / part[0]).max(w / part[1]));
-                let new = [(part[0] * scale).round().max(h), (part[1] * scale).round().max(w)];
+                // The long side is cut to whole pixels, as in torchvision; what rounding took from one is given back.
+                let cut = |side: f64| (side * scale + 1e-6).floor();
+                let new = [cut(part[0]).max(h), cut(part[1]).max(w)];
                 let [top, left] = [(height - part[0]) / 2.0, (width - part[1]) / 2.0];
                 let scaled = resize(view, [top, left, part[0], part[1]], new.map(|side| side as usize));
                 if self.room { scaled } else { crop_middle(scaled.view(), size) }
@@ -89,33 +89,71 @@ pub(crate) fn crop(picture: Picture, [top, left]: [usize; 2], size: [usize; 2]) 
     OwnedPicture { height, width, channels, pixels: rows.copied().collect() }
 }
 
-/// The part `[top, left, height, width]` of a picture, scaled to `size` (`[height, width]`).
+/// The part `[top, left, height, width]` of a picture, scaled to `size` (`[height, width]`), to the last bit as Pillow does
+/// it: along rows first, rounded, and then along columns.
 pub(crate) fn resize(picture: Picture, part: [f64; 4], size: [usize; 2]) -> OwnedPicture {
-    let [height, width] = size;
-    let pixel = if picture.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let mut target = Target::new(width as u32, height as u32, pixel);
-    let [top, left, part_height, part_width] = part;
-    // Rounding must not lead out of the picture.
-    let part_height = part_height.min(picture.height as f64 - top);
-    let part_width = part_width.min(picture.width as f64 - left);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-        left,
-        top,
-        part_width,
-        part_height,
-    );
-    thread_local! {
-        static RESIZER: std::cell::RefCell<Resizer> = std::cell::RefCell::new(Resizer::new());
+    let ([top, left, part_height, part_width], [height, width]) = (part, size);
+    let shares = shares(picture.width, [left, part_width], width);
+    let mut narrow = vec![0; picture.height * width * picture.channels];
+    match picture.channels {
+        1 => along_rows::<1>(picture, &shares, &mut narrow),
+        _ => along_rows::<3>(picture, &shares, &mut narrow),
     }
-    let source = ImageRef::new(picture.width as u32, picture.height as u32, picture.pixels, pixel);
-    let done = source.map_err(|e| e.to_string()).and_then(|source| {
-        RESIZER.with_borrow_mut(|r| r.resize(&source, &mut target, &options).map_err(|e| e.to_string()))
-    });
-    if let Err(error) = done {
-        // The part is inside of the picture and the pixels are as many as they should be.
-        unreachable!("a picture of {} x {} can't be scaled: {error}", picture.height, picture.width);
+    let row = width * picture.channels;
+    let mut pixels = Vec::with_capacity(height * row);
+    let mut sums = vec![0; row];
+    for Share { first, weights } in self::shares(picture.height, [top, part_height], height) {
+        sums.fill(HALF);
+        for (weight, row) in weights.iter().zip(narrow[first * row..].chunks_exact(row)) {
+            sums.iter_mut().zip(row).for_each(|(sum, pixel)| *sum += weight * i32::from(*pixel));
+        }
+        pixels.extend(sums.iter().map(|sum| (sum >> BITS).clamp(0, 255) as u8));
     }
-    OwnedPicture { height, width, channels: picture.channels, pixels: target.into_vec() }
+    OwnedPicture { height, width, channels: picture.channels, pixels }
+}
+
+/// Weights are whole numbers of 2⁻²² each, as in Pillow.
+const BITS: u32 = 22;
+/// One half in such numbers.
+const HALF: i32 = 1 << (BITS - 1);
+
+/// What a pixel of the result is made of: pixels from `first` on.
+struct Share {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+/// What every of `out` pixels is made of, of the part `[from, length]` of a line of `all` pixels: a triangle that is as wide
+/// as two pixels of the result, or of the line where that is more.
+fn shares(all: usize, [from, length]: [f64; 2], out: usize) -> Vec<Share> {
+    let scale = length / out as f64;
+    let reach = scale.max(1.0);
+    let share = |i: usize| {
+        let center = from + (i as f64 + 0.5) * scale;
+        let first = ((center - reach + 0.5).max(0.0) as usize).min(all - 1);
+        let end = ((center + reach + 0.5) as usize).clamp(first + 1, all);
+        let height = |x: usize| (1.0 - ((x as f64 - center + 0.5) / reach).abs()).max(0.0);
+        let sum: f64 = (first..end).map(height).sum();
+        let whole = |x: usize| (height(x) / sum * f64::from(1 << BITS) + 0.5) as i32;
+        Share { first, weights: (first..end).map(whole).collect() }
+    };
+    (0..out).map(share).collect()
+}
+
+fn along_rows<const C: usize>(picture: Picture, shares: &[Share], out: &mut [u8]) {
+    let rows = picture.pixels.chunks_exact(picture.width * C);
+    for (row, out) in rows.zip(out.chunks_exact_mut(shares.len() * C)) {
+        let row = row.as_chunks::<C>().0;
+        for (Share { first, weights }, out) in shares.iter().zip(out.as_chunks_mut::<C>().0) {
+            let mut sums = [HALF; C];
+            for (weight, pixel) in weights.iter().zip(&row[*first..]) {
+                for c in 0..C {
+                    sums[c] += weight * i32::from(pixel[c]);
+                }
+            }
+            *out = sums.map(|sum| (sum >> BITS).clamp(0, 255) as u8);
+        }
+    }
 }
 
 /// A picture in the middle of a black one.

@@ -64,9 +64,9 @@ pub(super) fn sample<const C: usize, T: Copy + Into<f32>>(
     lines: [[f32; 2]; C],
     out: &mut [f32],
 ) {
-    // Added before a cut to whole numbers, which goes towards zero.
-    const POSITIVE: f32 = 32_768.0;
     const FAR: f32 = 30_000.0;
+    // A cut goes towards zero, and what is below it by less than a whole needs one less.
+    let below = |x: f32| x as i32 - i32::from(x < (x as i32) as f32);
     let [a, b, c, d, e, f] = map.0;
     let (half_h, half_w) = (height as f64 / 2.0 - 0.5, width as f64 / 2.0 - 0.5);
     let (step_x, step_y) = (a as f32, d as f32);
@@ -77,8 +77,7 @@ pub(super) fn sample<const C: usize, T: Copy + Into<f32>>(
         for (x, out) in row.as_chunks_mut::<C>().0.iter_mut().enumerate() {
             let sx = (from_x + x as f32 * step_x).clamp(-FAR, FAR);
             let sy = (from_y + x as f32 * step_y).clamp(-FAR, FAR);
-            let left = (sx + POSITIVE) as i32 - POSITIVE as i32;
-            let top = (sy + POSITIVE) as i32 - POSITIVE as i32;
+            let (left, top) = (below(sx), below(sy));
             let (right_share, low_share) = (sx - left as f32, sy - top as f32);
             let shares = [
                 (1.0 - low_share) * (1.0 - right_share),

@@ -88,7 +88,6 @@ fn colours_are_those_of_torchvision() {
 }
 
 #[test]
-#[ignore = "not yet equal"]
 fn scaling_is_that_of_pillow() {
     let fixture = fixture();
     let large = picture(&fixture["large"]);
@@ -181,7 +180,6 @@ fn flips_mirror_wherever_they_are() {
 }
 
 #[test]
-#[ignore = "not yet equal"]
 fn maps_in_a_row_are_one_map() {
     // A flip and a turn in one pass are a flipped picture that is turned.
     let map = Map::affine(30.0, [1.0, 0.0], 1.1, [0.0; 2]);
