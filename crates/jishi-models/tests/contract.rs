@@ -2,8 +2,11 @@
 //! documented shape, gradients match finite differences, overfits one batch, export → import is identical,
 //! same seed same answer, evaluation ignores dropout, and logits equal PyTorch's.
 
-use burn::module::{Module, ModuleMapper, Param};
+mod common;
+
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use common::{Adam, close, gradients, values};
 use jishi_models::{
     Context, ModelError, NamedTensor, TableInput, TableModel, TableShape, export_weights, import_weights,
     registry::FAMILIES, uses_one_hot,
@@ -137,10 +140,6 @@ fn loss(model: &TableModel, input: TableInput, context: &mut Context) -> Tensor<
     (y - tensor(targets, [rows, outputs])).square().mean()
 }
 
-fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {
-    t.inner().into_data().try_to_vec::<f32>().expect("f32")
-}
-
 fn evaluate(model: &TableModel, input: TableInput) -> Vec<f32> {
     values(model.valid().forward(input, &mut Context::evaluation()))
 }
@@ -265,7 +264,7 @@ fn overfits_one_batch() {
         let rows = if case.shape.numbers > 0 { 6 } else { 2 };
         let first = loss(&model, input(&case, rows), &mut Context::training(1, 0, 0)).into_scalar::<f32>();
         let mut last = first;
-        let mut adam = Adam::default();
+        let mut adam = Adam::with_decay(0.99);
         for step in 0..600 {
             let mut context = Context::training(1, step, 0);
             let loss = loss(&model, input(&case, rows), &mut context);
@@ -287,7 +286,7 @@ fn a_linear_model_learns() {
     {
         let mut model = build(&case, 0.0, 1);
         let before = loss(&model, input(&case, BATCH), &mut Context::evaluation()).into_scalar::<f32>();
-        let mut adam = Adam::default();
+        let mut adam = Adam::with_decay(0.99);
         for _ in 0..200 {
             let loss = loss(&model, input(&case, BATCH), &mut Context::training(1, 0, 0));
             let gradients = gradients(&model, loss);
@@ -532,63 +531,5 @@ fn activations_and_their_gradients_equal_pytorch() {
             g.into_iter().zip(&x).filter(|(_, x)| !kinks(**x)).map(|(g, _)| g).collect()
         };
         close(&pick(gradient), &pick(floats(&expected["gradient"])), 1e-5, &format!("gradient of {name}"));
-    }
-}
-
-fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-        assert!((f - e).abs() <= tolerance * e.abs().max(1.0), "{what}[{i}]: {f}, PyTorch has {e}");
-    }
-}
-
-// A training step of our own, so that the tests of this crate need no other.
-
-fn gradients(model: &TableModel, loss: Tensor<1>) -> Vec<Option<Vec<f32>>> {
-    struct Visitor(burn::tensor::Gradients, Vec<Option<Vec<f32>>>);
-    impl burn::module::ModuleVisitor for Visitor {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push(param.grad_remove(&mut self.0).map(values));
-        }
-    }
-    let mut visitor = Visitor(loss.backward(), Vec::new());
-    model.visit(&mut visitor);
-    visitor.1
-}
-
-#[derive(Default)]
-struct Adam {
-    step: i32,
-    moments: Vec<(Vec<f32>, Vec<f32>)>,
-}
-
-impl Adam {
-    fn step(&mut self, model: TableModel, gradients: Vec<Option<Vec<f32>>>) -> TableModel {
-        struct Mapper<'a>(&'a mut Adam, std::vec::IntoIter<Option<Vec<f32>>>, usize);
-        impl ModuleMapper for Mapper<'_> {
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                let (gradient, index) = (self.1.next().flatten(), self.2);
-                self.2 += 1;
-                let Some(gradient) = gradient else { return param };
-                let step = self.0.step;
-                let (first, second) = &mut self.0.moments[index];
-                first.resize(gradient.len(), 0.0);
-                second.resize(gradient.len(), 0.0);
-                param.map(|old| {
-                    let mut weights = values(old.clone());
-                    for (i, g) in gradient.iter().enumerate() {
-                        first[i] = 0.9 * first[i] + 0.1 * g;
-                        second[i] = 0.99 * second[i] + 0.01 * g * g;
-                        let (m, v) =
-                            (first[i] / (1.0 - 0.9f32.powi(step)), second[i] / (1.0 - 0.99f32.powi(step)));
-                        weights[i] -= 0.03 * 0.99f32.powi(step) * m / (v.sqrt() + 1e-8);
-                    }
-                    Tensor::from_data(TensorData::new(weights, old.dims()), &old.device()).require_grad()
-                })
-            }
-        }
-        self.step += 1;
-        self.moments.resize(gradients.len(), (Vec::new(), Vec::new()));
-        model.map(&mut Mapper(self, gradients.into_iter(), 0))
     }
 }

@@ -295,6 +295,14 @@ pub struct Split {
     pub column: Option<String>,
 }
 
+impl Split {
+    /// As it is for data that is not split: all of it is one part.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self { validation: 0.0, test: 0.0, folds: None, by: SplitBy::Random, ..self.clone() }
+    }
+}
+
 /// How rows are assigned to splits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -259,11 +259,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         if let Some(average) = &mut self.average {
             average.begin_step();
         }
-        let (mut total, mut norm) = (0.0, None);
+        let (mut sum, mut gradient_norm) = (0.0, None);
         for turn in 0..self.task.turns() {
-            let (sum, gradients) = self.gradients(turn, &batches, |i| context(i * part));
-            total += sum;
-            let loss = total / weight;
+            let (of_turn, gradients) = self.gradients(turn, &batches, |i| context(i * part));
+            sum += of_turn;
+            let loss = sum / weight;
             if !loss.is_finite() {
                 return Err(TrainError::NonFinite { step: self.progress.step + 1, loss, last_good: None });
             }
@@ -271,7 +271,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             if let Some(limit) = self.config.clip {
                 let own = update::global_norm(&gradients) * scale;
                 scale *= update::clip_factor(own, limit);
-                norm = Some(own.max(norm.unwrap_or(0.0)));
+                gradient_norm = Some(own.max(gradient_norm.unwrap_or(0.0)));
             }
             // The update writes the weights in place, which needs the only handle to them.
             self.model = self.model.take().map(|model| {
@@ -279,8 +279,7 @@ impl<'a, T: Task> Trainer<'a, T> {
                 update::apply(model, &gradients, &mut self.optimizer, factor, scale as f32, average)
             });
         }
-        let loss = total / weight;
-        let (sum, gradient_norm) = (total, norm);
+        let loss = sum / weight;
         self.progress.step += 1;
         self.progress.logged.add(sum, weight);
         self.progress.validated.add(sum, weight);

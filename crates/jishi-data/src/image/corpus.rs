@@ -87,9 +87,7 @@ impl ImageCorpus {
     /// # Errors
     /// Everything that is wrong with the files.
     pub fn read_plain(data: &Data, image: &Image, base: &Path) -> Result<Self, DataError> {
-        let split =
-            Split { validation: 0.0, test: 0.0, folds: None, by: SplitBy::Random, ..data.split.clone() };
-        let data = Data { split, ..data.clone() };
+        let data = Data { split: data.split.whole(), ..data.clone() };
         let mut reading = Reading::new(&data, image, false)?;
         reading.sources(data.source.as_slice(), base)?;
         Self::of(reading, &data, false)

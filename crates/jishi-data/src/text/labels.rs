@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use jishi_recipe::{Problem, Problems};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::corpus::{Corpus, Part};
 use super::documents::Target;
 use crate::error::DataError;
 use crate::pipeline::MAX_CLASSES;
 use crate::rows::listed;
+
+/// The `problem_type` of many labels an example.
+const MANY: &str = "multi_label_classification";
 
 /// The labels that there are, learned from the training split alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,27 @@ fn names(target: &Target, many: bool) -> Vec<&str> {
 }
 
 impl Labels {
+    /// Those that a Hugging Face `config.json` names, where it names every class; nothing is known of their counts.
+    #[must_use]
+    pub fn of_config(config: &Value) -> Option<Self> {
+        let table = config["id2label"].as_object()?;
+        let name = |i: usize| table.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
+        let names: Vec<String> = (0..table.len()).map(name).collect::<Option<_>>()?;
+        let counts = vec![0; names.len()];
+        let many = config["problem_type"] == MANY;
+        (!names.is_empty()).then_some(Self { names, many, counts })
+    }
+
+    /// Names the classes in a Hugging Face `config.json`.
+    pub fn put_into(&self, config: &mut Value) {
+        let names = || self.names.iter().enumerate();
+        config["id2label"] = names().map(|(i, name)| (i.to_string(), Value::from(name.as_str()))).collect();
+        config["label2id"] = names().map(|(i, name)| (name.clone(), Value::from(i))).collect();
+        if self.many {
+            config["problem_type"] = MANY.into();
+        }
+    }
+
     /// Finds the labels of the training documents. There are many a document where any has a list or a `|`.
     ///
     /// # Errors

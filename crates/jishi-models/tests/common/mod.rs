@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+mod numbers;
+
+pub use numbers::numbers;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use jishi_models::{NamedTensor, export_weights, import_weights};
@@ -76,13 +80,24 @@ pub fn check_gradients<M: Module>(name: &str, model: &M, loss: impl Fn(&M) -> Te
 }
 
 /// A training step of our own, so that the tests of this crate need no other.
-#[derive(Default)]
 pub struct Adam {
     step: i32,
+    decay: f32,
     moments: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
+impl Default for Adam {
+    fn default() -> Self {
+        Self::with_decay(1.0)
+    }
+}
+
 impl Adam {
+    /// Every step is so many times as long as the one before.
+    pub fn with_decay(decay: f32) -> Self {
+        Self { step: 0, decay, moments: Vec::new() }
+    }
+
     pub fn step<M: Module>(&mut self, model: M, gradients: Vec<Option<Vec<f32>>>) -> M {
         struct Mapper<'a>(&'a mut Adam, std::vec::IntoIter<Option<Vec<f32>>>, usize);
         impl ModuleMapper for Mapper<'_> {
@@ -90,7 +105,7 @@ impl Adam {
                 let (gradient, index) = (self.1.next().flatten(), self.2);
                 self.2 += 1;
                 let Some(gradient) = gradient else { return param };
-                let step = self.0.step;
+                let (step, rate) = (self.0.step, 0.03 * self.0.decay.powi(self.0.step));
                 let (first, second) = &mut self.0.moments[index];
                 first.resize(gradient.len(), 0.0);
                 second.resize(gradient.len(), 0.0);
@@ -101,7 +116,7 @@ impl Adam {
                         second[i] = 0.99 * second[i] + 0.01 * g * g;
                         let m = first[i] / (1.0 - 0.9f32.powi(step));
                         let v = second[i] / (1.0 - 0.99f32.powi(step));
-                        weights[i] -= 0.03 * m / (v.sqrt() + 1e-8);
+                        weights[i] -= rate * m / (v.sqrt() + 1e-8);
                     }
                     Tensor::from_data(TensorData::new(weights, old.dims()), &old.device()).require_grad()
                 })
@@ -114,19 +129,6 @@ impl Adam {
 }
 
 // The formulas of fixtures/image.py.
-
-/// Numbers from −1 to 1 that both this file and the script of the fixtures make: a hash of the name and the place.
-pub fn numbers(name: &str, count: usize) -> Vec<f32> {
-    let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let seed = name.bytes().fold(0x811c_9dc5, hash);
-    let number = |i: u32| {
-        let mut x = (i + 1).wrapping_mul(0x9e37_79b1).wrapping_add(seed);
-        x = (x ^ (x >> 15)).wrapping_mul(0x85eb_ca77);
-        x = (x ^ (x >> 13)).wrapping_mul(0xc2b2_ae3d);
-        (x >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..count as u32).map(number).collect()
-}
 
 /// `[rows, height, width, channels]`
 pub fn images(rows: usize, [height, width]: [usize; 2], channels: usize) -> Tensor<4> {

@@ -206,13 +206,7 @@ impl LanguageTask for ClassificationTask {
 
     fn config(&self, model: &EncoderModel) -> Value {
         let mut config = model.config().to_hf();
-        let labels = self.head.labels();
-        let names = || labels.names.iter().enumerate();
-        config["id2label"] = names().map(|(i, name)| (i.to_string(), Value::from(name.as_str()))).collect();
-        config["label2id"] = names().map(|(i, name)| (name.clone(), Value::from(i))).collect();
-        if labels.many {
-            config["problem_type"] = "multi_label_classification".into();
-        }
+        self.head.labels().put_into(&mut config);
         config
     }
 

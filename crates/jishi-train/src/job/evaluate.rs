@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use jishi_data::LedgerSummary;
 use jishi_data::image::ImageCorpus;
 use jishi_data::text::corpus::Part;
-use jishi_recipe::{Domain, Problem, Split, SplitBy, TaskName};
+use jishi_recipe::{Domain, Problem, TaskName};
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
 use jishi_tasks::{Measured, SplitName};
@@ -17,7 +17,7 @@ use crate::error::TrainError;
 use crate::job::language::{self, TextPredictor, TextSource};
 use crate::job::predict::Predictor;
 use crate::job::prepare::Source;
-use crate::job::report::{Intervals, Metrics, measure};
+use crate::job::report::{Intervals, Metrics, measure, of_measured};
 use crate::job::train::fingerprints;
 use crate::job::vision::{self, ImagePredictor};
 
@@ -48,14 +48,15 @@ pub fn on_file(
     ignore_extra: bool,
     device: &Device,
 ) -> Result<EvaluationReport, TrainError> {
-    if domain_of(model)? == Some(Domain::Texts) {
+    let domain = domain_of(model)?;
+    if domain == Some(Domain::Texts) {
         let predictor = TextPredictor::load(model, device)?;
         let mut recipe = predictor.recipe.clone();
-        recipe.data.split = Split { validation: 0.0, test: 0.0, by: SplitBy::Random, ..recipe.data.split };
+        recipe.data.split = recipe.data.split.whole();
         let mut source = TextSource::from_sources(&recipe, &[jishi_data::Source::File(file.to_owned())])?;
         return text(&predictor, model, &mut source, Part::Train, "test", file.display().to_string());
     }
-    if domain_of(model)? == Some(Domain::Images) {
+    if domain == Some(Domain::Images) {
         let predictor = ImagePredictor::load(model, device)?;
         let corpus = predictor.read(file)?;
         let rows: Vec<u32> = (0..corpus.pictures.len() as u32).collect();
@@ -78,7 +79,8 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
         let problem = Problem::new("the data has changed since the run was trained");
         TrainError::Bad(problem.file(run.path()).help("evaluate the new data with `--data PATH`").into())
     };
-    if domain_of(&model)? == Some(Domain::Texts) {
+    let domain = domain_of(&model)?;
+    if domain == Some(Domain::Texts) {
         let predictor = TextPredictor::load(&model, device)?;
         let mut source = TextSource::from_sources(&predictor.recipe, &sources(&manifest)?)?;
         if language::finish::fingerprints(&source)? != manifest.data {
@@ -95,7 +97,7 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
     }
     // A fold's folder is called fold-K.
     let fold = run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1);
-    if domain_of(&model)? == Some(Domain::Images) {
+    if domain == Some(Domain::Images) {
         let predictor = ImagePredictor::load(&model, device)?;
         let corpus = vision::source::again(&predictor.recipe, &manifest.data)?;
         if vision::source::fingerprints(&corpus) != manifest.data {
@@ -147,7 +149,7 @@ fn text(
     data: String,
 ) -> Result<EvaluationReport, TrainError> {
     let (measured, rows) = predictor.evaluate(source, part)?;
-    Ok(of_measured(measured, model, rows, source.corpus.ledger.summary(), split, data))
+    Ok(report(measured, model, rows, source.corpus.ledger.summary(), split, data))
 }
 
 fn images(
@@ -163,11 +165,11 @@ fn images(
     }
     let measured = predictor.evaluate(corpus, rows)?;
     let ledger = LedgerSummary { used: rows.len() as u64, ..corpus.ledger.summary() };
-    Ok(of_measured(measured, model, rows.len(), ledger, split, data))
+    Ok(report(measured, model, rows.len(), ledger, split, data))
 }
 
 /// The report of an evaluation.
-fn of_measured(
+fn report(
     measured: Measured,
     model: &Path,
     rows: usize,
@@ -175,9 +177,8 @@ fn of_measured(
     split: &str,
     data: String,
 ) -> EvaluationReport {
-    let mut metrics = measured.evaluation.metrics;
-    metrics.insert("loss".into(), measured.evaluation.loss);
-    let intervals = Some(measured.intervals).filter(|i| !i.is_empty());
+    let (metrics, intervals, _) = of_measured(measured);
+    let intervals = Some(intervals).filter(|i| !i.is_empty());
     EvaluationReport {
         model: model.to_owned(),
         data,
@@ -189,7 +190,7 @@ fn of_measured(
 }
 
 fn nothing(data: &str) -> TrainError {
-    let problem = Problem::new(format!("there is nothing to evaluate in {data}"));
+    let problem = Problem::new(format!("there is no row to evaluate in {data}"));
     problem.help("evaluate another split, or a file with `--data PATH`").into()
 }
 
@@ -208,10 +209,7 @@ fn evaluate(
     data: String,
 ) -> Result<EvaluationReport, TrainError> {
     if rows.is_empty() {
-        let problem = Problem::new(format!("there is no row to evaluate in {data}"));
-        return Err(TrainError::Bad(
-            problem.help("evaluate another split, or a file with `--data PATH`").into(),
-        ));
+        return Err(nothing(&data));
     }
     let encoded = predictor.encode(table, rows, true)?;
     let (predictions, loss) = predictor.predict(&encoded)?;

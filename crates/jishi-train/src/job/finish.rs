@@ -16,13 +16,13 @@ use jishi_runs::run::RunDir;
 use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_runs::{RealFs, RunError};
 use jishi_tasks::registry::primary_metric;
-use jishi_tasks::{Predictions, SplitName, TableTask, Task};
+use jishi_tasks::{Measured, Predictions, SplitName, TableTask, Task};
 
 use crate::error::TrainError;
 use crate::job::pictures;
 use crate::job::predict::{Predictor, class_weight_scalars, outputs};
 use crate::job::prepare::Prepared;
-use crate::job::report::{TrainReport, measure};
+use crate::job::report::{TrainReport, measure, of_measured};
 use crate::job::subject::{Finished, Subject};
 use crate::trainer::tensor_entries;
 
@@ -101,11 +101,7 @@ fn finish(
     let mut drawn = curves(run, recipe, manifest, "curves")?;
     if let Some((split, predictions)) = shown.as_ref().filter(|_| recipe.evaluate.plots) {
         let rows = prepared.task.split(*split);
-        for picture in pictures::evaluation(recipe.data.target(), split.name(), rows, predictions) {
-            let path = format!("plots/{}", picture.name);
-            write_scene(run, &path, &picture.scene)?;
-            drawn.push((picture.title.to_owned(), format!("{path}.png")));
-        }
+        draw(run, pictures::evaluation(recipe.data.target(), split.name(), rows, predictions), &mut drawn)?;
     }
     let package = package(finished, manifest)?;
     package.save(&RealFs, &run.model())?;
@@ -113,6 +109,50 @@ fn finish(
     replay(run, &golden, prepared, device)?;
     let card = |manifest: &RunManifest| card(finished, manifest, drawn);
     end(run, manifest, report, started, card)
+}
+
+/// Measures the splits that `measured` gives something for, and draws the curves and the last split's classes, of so many
+/// `things`: titles and files of the pictures.
+pub(crate) fn measure_splits<E: Into<TrainError>>(
+    run: &RunDir,
+    recipe: &Recipe,
+    manifest: &mut RunManifest,
+    report: &mut TrainReport,
+    things: &str,
+    measured: impl Fn(SplitName) -> Result<Option<Measured>, E>,
+) -> Result<Vec<(String, String)>, TrainError> {
+    let mut shown = None;
+    for split in [SplitName::Validation, SplitName::Test] {
+        let Some(measured) = measured(split).map_err(Into::into)? else { continue };
+        let (metrics, intervals, classes) = of_measured(measured);
+        report.metrics.insert(split.name().into(), metrics);
+        if !intervals.is_empty() {
+            report.intervals.insert(split.name().into(), intervals);
+        }
+        shown = classes.map(|classes| (split, classes));
+    }
+    manifest.metrics = with_intervals(report);
+    let mut drawn = curves(run, recipe, manifest, "curves")?;
+    if let Some((split, classes)) = shown.filter(|_| recipe.evaluate.plots) {
+        let note = format!("{} split, {} {things}", split.name(), classes.actual.len());
+        let pictures = pictures::of_classes(&note, &classes.names, &classes.actual, &classes.probabilities);
+        draw(run, pictures, &mut drawn)?;
+    }
+    Ok(drawn)
+}
+
+/// Writes pictures into a run, and adds their titles and files.
+fn draw(
+    run: &RunDir,
+    pictures: Vec<pictures::Picture>,
+    drawn: &mut Vec<(String, String)>,
+) -> Result<(), TrainError> {
+    for picture in pictures {
+        let path = format!("plots/{}", picture.name);
+        write_scene(run, &path, &picture.scene)?;
+        drawn.push((picture.title.to_owned(), format!("{path}.png")));
+    }
+    Ok(())
 }
 
 /// The last files of a run: model card, report, manifest.

@@ -7,7 +7,7 @@ use jishi_data::json::row_object;
 use jishi_data::pipeline::{Pipeline, usable_rows};
 use jishi_data::split::{self, Splits};
 use jishi_data::{DataError, Ledger, ReadOptions, Table};
-use jishi_recipe::{Model, NumberEmbedding, Recipe};
+use jishi_recipe::{Data, Model, NumberEmbedding, Problem, Recipe};
 use jishi_tasks::TableTask;
 use serde_json::{Map, Value};
 
@@ -40,6 +40,23 @@ pub struct Prepared {
 
 /// Rows that a package keeps to show that it still predicts the same.
 const GOLDEN_ROWS: usize = 3;
+
+/// Refuses documents or images (`things`) of which too many would be dropped; rows of a table have a word on why as well.
+///
+/// # Errors
+/// More dropped than `data.max_dropped` allows.
+pub(crate) fn few_dropped(ledger: &Ledger, data: &Data, things: &str) -> Result<(), Problem> {
+    let dropped = ledger.summary().share_dropped;
+    if dropped <= data.max_dropped {
+        return Ok(());
+    }
+    let message = format!(
+        "{:.1} % of the {things} would be dropped, and `data.max_dropped` allows {:.1} %",
+        100.0 * dropped,
+        100.0 * data.max_dropped
+    );
+    Err(Problem::new(message).help("mend them, or raise `data.max_dropped`"))
+}
 
 impl Source {
     /// Reads the data of a recipe, whose relative paths start at `base`. Caches of data larger than

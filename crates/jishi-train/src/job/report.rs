@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jishi_data::Encoded;
 use jishi_recipe::Recipe;
-use jishi_tasks::{Predictions, TableHead};
+use jishi_tasks::{ClassOutputs, Evaluation, Measured, Predictions, TableHead};
 use serde::{Deserialize, Serialize};
 
 /// Metrics by name.
@@ -67,6 +67,14 @@ pub fn measure(
     metrics.extend(loss.map(|l| ("loss".to_owned(), l)));
     let intervals = head.intervals(predictions, rows, recipe.evaluate.bootstrap, recipe.train.seed);
     (metrics, intervals)
+}
+
+/// Metrics of an evaluation with the loss, their intervals, and what classes were told.
+#[must_use]
+pub fn of_measured(measured: Measured) -> (Metrics, Intervals, Option<ClassOutputs>) {
+    let Measured { evaluation: Evaluation { loss, mut metrics }, intervals, classes } = measured;
+    metrics.insert("loss".into(), loss);
+    (metrics, intervals, classes)
 }
 
 /// Mean and standard deviation (n − 1) of every metric over folds.

@@ -1,26 +1,17 @@
 //! Image models of real sizes, as torchvision and `transformers` write them: `python
 //! crates/jishi-models/tests/fixtures/image.py real OUT`, then this with `JISHI_IMAGES=OUT`.
 
+#[path = "../../../jishi-models/tests/common/numbers.rs"]
+mod numbers;
+
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use jishi_hub::Resolved;
 use jishi_models::{Context, ImageConfig, ImageModel, NamedTensor};
+use numbers::numbers;
 use serde_json::Value;
-
-/// The formula of the script: a hash of the name and the place.
-fn numbers(name: &str, count: usize) -> Vec<f32> {
-    let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let seed = name.bytes().fold(0x811c_9dc5, hash);
-    let number = |i: u32| {
-        let mut x = (i + 1).wrapping_mul(0x9e37_79b1).wrapping_add(seed);
-        x = (x ^ (x >> 15)).wrapping_mul(0x85eb_ca77);
-        x = (x ^ (x >> 13)).wrapping_mul(0xc2b2_ae3d);
-        (x >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..count as u32).map(number).collect()
-}
 
 fn model(path: &Path) -> ImageModel {
     let Resolved::Checkpoint(found) = jishi_hub::read(path).expect("a model") else {

@@ -22,12 +22,12 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     };
     let device = train::device(DeviceName::Auto)?;
     let model = package::find(&args.root, &args.run)?;
-    if domain_of(&model)? == Some(Domain::Texts) {
-        let (columns, rows) = TextPredictor::load(&model, &device)?.predict(&args.input)?;
-        return write(args, json, rows, &to_bytes(&columns, format)?);
-    }
-    if domain_of(&model)? == Some(Domain::Images) {
-        let (columns, rows) = ImagePredictor::load(&model, &device)?.predict(&args.input)?;
+    let predicted = match domain_of(&model)? {
+        Some(Domain::Texts) => Some(TextPredictor::load(&model, &device)?.predict(&args.input)?),
+        Some(Domain::Images) => Some(ImagePredictor::load(&model, &device)?.predict(&args.input)?),
+        Some(Domain::Tables) | None => None,
+    };
+    if let Some((columns, rows)) = predicted {
         return write(args, json, rows, &to_bytes(&columns, format)?);
     }
     let predictor = Predictor::load(&model, &device)?;

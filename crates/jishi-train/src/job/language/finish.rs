@@ -18,14 +18,13 @@ use jishi_runs::manifest::{Fingerprint, RunManifest};
 use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
 use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_tasks::language::LanguageTask;
-use jishi_tasks::{Sample, SplitName, Task};
+use jishi_tasks::{Sample, Task};
 use serde_json::{Map, Value};
 
 use super::source::TextSource;
 use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, TextPredictor};
 use crate::error::TrainError;
-use crate::job::finish::{curves, end, model_card, same_golden, with_intervals, write_scene};
-use crate::job::pictures;
+use crate::job::finish::{end, measure_splits, model_card, same_golden};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
 use crate::job::train::recipe_json;
@@ -142,32 +141,11 @@ impl<T: LanguageTask> Subject for Prepared<T> {
         let Finished { run, recipe, model, device } = *finished;
         // What is told of the model is what the package does, to the last bit.
         let model = &self.task.plain(model);
-        let mut shown = None;
-        for split in [SplitName::Validation, SplitName::Test] {
-            if self.task.rows(split) > 0 {
-                let (resamples, seed) = (recipe.evaluate.bootstrap, recipe.train.seed);
-                let measured = self.task.report(model, split, resamples, seed)?;
-                let mut metrics = measured.evaluation.metrics;
-                metrics.insert("loss".into(), measured.evaluation.loss);
-                report.metrics.insert(split.name().into(), metrics);
-                if !measured.intervals.is_empty() {
-                    report.intervals.insert(split.name().into(), measured.intervals);
-                }
-                shown = measured.classes.map(|classes| (split, classes));
-            }
-        }
-        manifest.metrics = with_intervals(report);
-        let mut drawn = curves(run, recipe, manifest, "curves")?;
-        if let Some((split, classes)) = shown.filter(|_| recipe.evaluate.plots) {
-            let note = format!("{} split, {} texts", split.name(), classes.actual.len());
-            for picture in
-                pictures::of_classes(&note, &classes.names, &classes.actual, &classes.probabilities)
-            {
-                let path = format!("plots/{}", picture.name);
-                write_scene(run, &path, &picture.scene)?;
-                drawn.push((picture.title.to_owned(), format!("{path}.png")));
-            }
-        }
+        let (resamples, seed) = (recipe.evaluate.bootstrap, recipe.train.seed);
+        let drawn = measure_splits(run, recipe, manifest, report, "texts", |split| {
+            let there = self.task.rows(split) > 0;
+            there.then(|| self.task.report(model, split, resamples, seed)).transpose()
+        })?;
         let mut package =
             pack(&self.task, recipe, &self.tokenizer, &self.pipeline, model, self.golden.clone())?;
         package.manifest.metrics = manifest.metrics.clone();

@@ -11,10 +11,11 @@ use jishi_data::text::pieces::piece_of;
 use jishi_data::text::resolve_text;
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer, TrainOptions, train};
 use jishi_data::{ReadOptions, Source};
-use jishi_recipe::{Problem, Recipe, Text};
+use jishi_recipe::{Recipe, Text};
 use jishi_runs::folder::hex;
 
 use crate::error::TrainError;
+use crate::job::prepare::few_dropped;
 
 /// The documents of a recipe, checked and split.
 pub struct TextSource {
@@ -46,15 +47,7 @@ impl TextSource {
             split: recipe.data.split.clone(),
         };
         let corpus = Corpus::open(sources, options)?;
-        let dropped = corpus.ledger.summary().share_dropped;
-        if dropped > recipe.data.max_dropped {
-            let problem = Problem::new(format!(
-                "{:.1} % of the documents would be dropped, and `data.max_dropped` allows {:.1} %",
-                100.0 * dropped,
-                100.0 * recipe.data.max_dropped
-            ));
-            return Err(TrainError::Bad(problem.help("mend them, or raise `data.max_dropped`").into()));
-        }
+        few_dropped(&corpus.ledger, &recipe.data, "documents")?;
         Ok(Self { corpus, text })
     }
 

@@ -113,15 +113,10 @@ fn recipe_for(config: &Value, family: &str, source: &str, out: &Path) -> Result<
 
 /// The labels of a classifier that others made.
 fn labels(config: &Value) -> Result<Labels, Problem> {
-    let table = config["id2label"].as_object().cloned().unwrap_or_default();
-    let name = |i: usize| table.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
-    let names: Option<Vec<String>> = (0..table.len()).map(name).collect();
-    let names = names.filter(|names| !names.is_empty()).ok_or_else(|| {
+    Labels::of_config(config).ok_or_else(|| {
         Problem::new("`id2label` of the model's config.json: expected a name for every class from \"0\" on")
             .help("add it: {\"0\": \"negative\", \"1\": \"positive\"}")
-    })?;
-    let counts = vec![0; names.len()];
-    Ok(Labels { names, many: config["problem_type"] == "multi_label_classification", counts })
+    })
 }
 
 /// A format of others.

@@ -52,7 +52,7 @@ impl Pretrained {
                     None => None,
                 };
                 let weights = Weights::of_checkpoint(&found)?;
-                Ok(Self { labels: labels_of(&config), config, preparation, weights })
+                Ok(Self { labels: Labels::of_config(&config), config, preparation, weights })
             }
         }
     }
@@ -136,14 +136,4 @@ pub fn beginning(
     let (sizes, model) = (config.clone(), model.clone());
     let start = move |device: &Device| found.begin(&sizes, &model, seed, device);
     Ok((config, Box::new(start)))
-}
-
-/// The names of a checkpoint's classes, where it names them all.
-fn labels_of(config: &Value) -> Option<Labels> {
-    let table = config["id2label"].as_object()?;
-    let name = |i: usize| table.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
-    let names: Vec<String> = (0..table.len()).map(name).collect::<Option<_>>()?;
-    let counts = vec![0; names.len()];
-    let many = config["problem_type"] == "multi_label_classification";
-    (!names.is_empty()).then_some(Labels { names, many, counts })
 }

@@ -9,7 +9,6 @@ use jishi_recipe::{Problem, Recipe};
 use jishi_runs::plots::Raster;
 use jishi_tasks::vision::classification::LabelledImages;
 use jishi_tasks::vision::{ImageClassificationTask, Images};
-use serde_json::Value;
 
 use super::ImagePipeline;
 use super::beginning::beginning;
@@ -52,22 +51,11 @@ pub fn prepare(
         labels.names.len()
     );
     let mut config = config.to_hf();
-    config["id2label"] = labels
-        .names
-        .iter()
-        .enumerate()
-        .map(|(i, name)| (i.to_string(), Value::from(name.as_str())))
-        .collect();
-    config["label2id"] =
-        labels.names.iter().enumerate().map(|(i, name)| (name.clone(), Value::from(i))).collect();
-    if labels.many {
-        config["problem_type"] = "multi_label_classification".into();
-    }
+    labels.put_into(&mut config);
     let pipeline = ImagePipeline { config, preparation, labels: Some(labels.clone()) };
     let data = LabelledImages { images, classes, rows: rows.clone() };
     let task = ImageClassificationTask::new(recipe, &labels, Some(data), device)?;
-    let paths = source.paths.clone();
-    Ok(Prepared { task, pipeline, ledger: source.record(rows), golden, about, paths, start })
+    Ok(Prepared { task, pipeline, ledger: source.record(rows), golden, about, start })
 }
 
 /// A picture for drawings and files.

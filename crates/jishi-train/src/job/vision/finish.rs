@@ -13,15 +13,14 @@ use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
 use jishi_runs::tensors::{Scalars, TensorFile};
+use jishi_tasks::Task;
 use jishi_tasks::vision::ImageClassificationTask;
-use jishi_tasks::{SplitName, Task};
 use serde_json::Map;
 
 use super::beginning::Start;
 use super::{ImagePipeline, ImagePredictor};
 use crate::error::TrainError;
-use crate::job::finish::{curves, end, model_card, same_golden, with_intervals, write_scene};
-use crate::job::pictures;
+use crate::job::finish::{end, measure_splits, model_card, same_golden};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
 use crate::job::train::recipe_json;
@@ -42,8 +41,6 @@ pub struct Prepared {
     pub golden: Vec<Vec<u8>>,
     /// What the data is, in a sentence.
     pub about: String,
-    /// The name of every picture.
-    pub paths: Vec<String>,
     /// Makes the model.
     pub start: Start,
 }
@@ -84,32 +81,11 @@ impl Subject for Prepared {
         started: Instant,
     ) -> Result<(), TrainError> {
         let Finished { run, recipe, model, device } = *finished;
-        let mut shown = None;
-        for split in [SplitName::Validation, SplitName::Test] {
-            if self.task.rows(split) > 0 {
-                let (resamples, seed) = (recipe.evaluate.bootstrap, recipe.train.seed);
-                let measured = self.task.report(model, split, resamples, seed)?;
-                let mut metrics = measured.evaluation.metrics;
-                metrics.insert("loss".into(), measured.evaluation.loss);
-                report.metrics.insert(split.name().into(), metrics);
-                if !measured.intervals.is_empty() {
-                    report.intervals.insert(split.name().into(), measured.intervals);
-                }
-                shown = measured.classes.map(|classes| (split, classes));
-            }
-        }
-        manifest.metrics = with_intervals(report);
-        let mut drawn = curves(run, recipe, manifest, "curves")?;
-        if let Some((split, classes)) = shown.filter(|_| recipe.evaluate.plots) {
-            let note = format!("{} split, {} images", split.name(), classes.actual.len());
-            for picture in
-                pictures::of_classes(&note, &classes.names, &classes.actual, &classes.probabilities)
-            {
-                let path = format!("plots/{}", picture.name);
-                write_scene(run, &path, &picture.scene)?;
-                drawn.push((picture.title.to_owned(), format!("{path}.png")));
-            }
-        }
+        let (resamples, seed) = (recipe.evaluate.bootstrap, recipe.train.seed);
+        let drawn = measure_splits(run, recipe, manifest, report, "images", |split| {
+            let there = self.task.rows(split) > 0;
+            there.then(|| self.task.report(model, split, resamples, seed)).transpose()
+        })?;
         let mut package = pack(recipe, &self.pipeline, model, &self.golden, device)?;
         package.manifest.metrics = manifest.metrics.clone();
         package.save(&RealFs, &run.model())?;

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use jishi_data::image::{Augmentation, ImageCorpus, Pictures};
 use jishi_data::write::Values;
 use jishi_models::{ImageConfig, ImageModel, import_weights};
-use jishi_recipe::{BadRows, Data, Domain, Image, OneOrMany, Problem, Recipe, Size, Split, SplitBy};
+use jishi_recipe::{BadRows, Data, Domain, Image, OneOrMany, Problem, Recipe, Size};
 use jishi_runs::Package;
 use jishi_tasks::Measured;
 use jishi_tasks::vision::classification::LabelledImages;
@@ -137,9 +137,7 @@ impl ImagePredictor {
     /// Everything that is wrong with them.
     pub fn read(&self, file: &Path) -> Result<ImageCorpus, TrainError> {
         let source = OneOrMany::One(file.to_string_lossy().into_owned());
-        let split =
-            Split { validation: 0.0, test: 0.0, folds: None, by: SplitBy::Random, ..Split::default() };
-        let data = Data { source, split, ..self.recipe.data.clone() };
+        let data = Data { source, split: self.recipe.data.split.whole(), ..self.recipe.data.clone() };
         Ok(ImageCorpus::read(&data, &self.image(), self.recipe.task, Path::new(""))?)
     }
 
@@ -152,10 +150,9 @@ impl ImagePredictor {
         let Some((labels, classes)) = &source.labels else {
             return Err(Problem::new("the images have no labels to compare with").into());
         };
-        let mut unknown: Vec<&str> = Vec::new();
         let own: Vec<Option<u32>> = labels.names.iter().map(|name| known.class(name)).collect();
-        unknown
-            .extend(labels.names.iter().zip(&own).filter(|(_, own)| own.is_none()).map(|(n, _)| n.as_str()));
+        let unknown: Vec<&str> =
+            labels.names.iter().map(String::as_str).filter(|name| known.class(name).is_none()).collect();
         if !unknown.is_empty() {
             let message = format!("the model does not know these labels: {}", unknown.join(", "));
             let help = format!("it tells {}", self.task.head().listed());

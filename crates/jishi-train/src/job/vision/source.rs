@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use jishi_data::image::{ImageCorpus, SourceDigest};
-use jishi_recipe::{Data, OneOrMany, Problem, Recipe};
+use jishi_recipe::{Data, OneOrMany, Recipe};
 use jishi_runs::folder::hex;
 use jishi_runs::manifest::Fingerprint;
 
 use crate::error::TrainError;
+use crate::job::prepare::few_dropped;
 
 /// Reads the images of a recipe once; relative paths start at `base`.
 ///
@@ -39,15 +40,7 @@ pub fn again(recipe: &Recipe, files: &[Fingerprint]) -> Result<ImageCorpus, Trai
 
 fn of_data(recipe: &Recipe, data: &Data, base: &Path) -> Result<ImageCorpus, TrainError> {
     let corpus = ImageCorpus::read(data, &recipe.image.clone().unwrap_or_default(), recipe.task, base)?;
-    let dropped = corpus.ledger.summary().share_dropped;
-    if dropped > recipe.data.max_dropped {
-        let problem = Problem::new(format!(
-            "{:.1} % of the images would be dropped, and `data.max_dropped` allows {:.1} %",
-            100.0 * dropped,
-            100.0 * recipe.data.max_dropped
-        ));
-        return Err(problem.help("mend them, or raise `data.max_dropped`").into());
-    }
+    few_dropped(&corpus.ledger, &recipe.data, "images")?;
     Ok(corpus)
 }
 
