@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jishi_recipe::{Data, Image, MissingTarget, Problem, Problems, Split, SplitBy, TaskName};
 
 use super::pictures::Pictures;
-use super::reading::Reading;
+use super::reading::{Reading, has_pictures};
 use crate::error::DataError;
 use crate::ledger::{Action, Ledger};
 use crate::rows::listed;
@@ -88,7 +88,13 @@ impl ImageCorpus {
     /// Everything that is wrong with the files.
     pub fn read_plain(data: &Data, image: &Image, base: &Path) -> Result<Self, DataError> {
         let data = Data { split: data.split.whole(), ..data.clone() };
-        let mut reading = Reading::new(&data, image, false)?;
+        // A model that learned from columns of pixels sees pictures all the same.
+        let pixels = image
+            .pixels
+            .clone()
+            .filter(|_| !data.source.as_slice().iter().all(|s| has_pictures(&base.join(s))));
+        let image = Image { pixels, ..image.clone() };
+        let mut reading = Reading::new(&data, &image, false)?;
         reading.sources(data.source.as_slice(), base)?;
         Self::of(reading, &data, false)
     }

@@ -405,6 +405,15 @@ fn folder_of(group: &Path, path: &str) -> PathBuf {
         .unwrap_or_else(|| group.join(path))
 }
 
+/// Whether a source is pictures by itself, and no table of them.
+pub(super) fn has_pictures(path: &Path) -> bool {
+    if path.is_dir() {
+        tables_in(path).is_empty()
+    } else {
+        folder::is_picture(path) || IdxFile::of(path).is_some()
+    }
+}
+
 /// The tables of a folder, and of one folder below (`data/`), where there are any.
 fn tables_in(folder: &Path) -> Vec<Source> {
     let list = |folder: &Path| {

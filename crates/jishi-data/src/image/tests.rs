@@ -318,8 +318,16 @@ fn columns_of_pixels() {
     let error = problem(dir.path(), of("error"), how.clone());
     assert!(error.contains("p.csv:2: expected 0 to 16 in column `p2`, found 17"), "{error}");
     assert!(error.contains("p.csv:4: expected 0 to 16 in column `p2`, found nothing"), "{error}");
-    assert_eq!(read(dir.path(), of("drop"), how).unwrap().ledger.summary().dropped, 2);
+    assert_eq!(read(dir.path(), of("drop"), how.clone()).unwrap().ledger.summary().dropped, 2);
     put(&dir.path().join("p.csv"), b"p0,p1,p2,p3,digit\n0,8,16,4,3\n16,0,0,0,5\n0,0,0,16,3\n");
+    // What is predicted may be the table, or pictures.
+    put(&dir.path().join("one.png"), &encoded([9, 9, 9], 2, 2, ImageFormat::Png));
+    for (source, pictures) in [("p.csv", 3), ("one.png", 1), (".", 1)] {
+        let data: Data = serde_json::from_value(json!({"source": source})).unwrap();
+        let image = serde_json::from_value(how.clone()).unwrap();
+        let corpus = ImageCorpus::read_plain(&data, &image, dir.path());
+        assert_eq!(corpus.unwrap().pictures.len(), pictures, "{source}");
+    }
     let error = problem(dir.path(), of("error"), json!({"pixels": {"columns": "p[01]"}}));
     assert!(error.contains("are no square picture") || error.contains("2 columns fit"), "{error}");
     assert!(
