@@ -112,6 +112,27 @@ impl Ledger {
         self.push(entry, line);
     }
 
+    /// Drops a row after all that a split was to use.
+    pub fn drop_used(&mut self, reason: &str, column: Option<&str>, split: &str, file: &Path, line: u64) {
+        let used = |e: &&mut Entry| {
+            e.action == Action::Used
+                && e.split.as_deref() == Some(split)
+                && e.file == file
+                && e.lines.iter().any(|run| (run.0..=run.1).contains(&line))
+        };
+        if let Some(entry) = self.entries.iter_mut().find(used) {
+            entry.rows -= 1;
+            let without = |&(first, last): &(u64, u64)| {
+                if !(first..=last).contains(&line) {
+                    return [Some((first, last)), None];
+                }
+                [(first < line).then(|| (first, line - 1)), (line < last).then_some((line + 1, last))]
+            };
+            entry.lines = entry.lines.iter().flat_map(without).flatten().collect();
+        }
+        self.drop_row(reason, column, file, line);
+    }
+
     /// Rows (for [`Action::Changed`]: values) with this fate.
     #[must_use]
     pub fn count(&self, action: Action) -> u64 {
@@ -195,6 +216,12 @@ mod tests {
         assert_eq!(ledger.entries[train].lines, [(2, 4), (9, 9), (7, 8)]);
         assert_eq!(ledger.share_dropped(), 0.2);
         assert_eq!(ledger.summary().splits["train"], 6);
+        let mut fewer = ledger.clone();
+        for line in [3, 9, 7] {
+            fewer.drop_used("too long", None, "train", file, line);
+        }
+        assert_eq!(fewer.entries[train].lines, [(2, 2), (4, 4), (8, 8)]);
+        assert_eq!((fewer.summary().used, fewer.summary().dropped), (3, 5));
 
         let mut out = Vec::new();
         ledger.write_jsonl(&mut out).unwrap();

@@ -18,6 +18,8 @@ pub enum Values {
     Numbers(Vec<f64>),
     /// Words.
     Words(Vec<String>),
+    /// Lists of numbers, all of one length: a list in JSON, else the columns `e0`, `e1`, ….
+    Vectors(Vec<Vec<f64>>),
 }
 
 /// A format of results.
@@ -57,14 +59,30 @@ pub fn to_bytes(columns: &[(String, Values)], format: OutputFormat) -> Result<Ve
     let length = |v: &Values| match v {
         Values::Numbers(v) => v.len(),
         Values::Words(v) => v.len(),
+        Values::Vectors(v) => v.len(),
     };
     let rows = columns.first().map_or(0, |(_, v)| length(v));
     assert!(columns.iter().all(|(_, v)| length(v) == rows), "columns of one table have one length");
     match format {
-        OutputFormat::Csv => Ok(csv(columns, rows)),
+        OutputFormat::Csv => Ok(csv(&flat(columns), rows)),
         OutputFormat::Jsonl => Ok(jsonl(columns, rows)),
-        OutputFormat::Parquet => parquet(columns),
+        OutputFormat::Parquet => parquet(&flat(columns)),
     }
+}
+
+/// Columns with those of lists taken apart.
+fn flat(columns: &[(String, Values)]) -> Vec<(String, Values)> {
+    let mut out = Vec::new();
+    for (name, values) in columns {
+        let Values::Vectors(vectors) = values else {
+            out.push((name.clone(), values.clone()));
+            continue;
+        };
+        for i in 0..vectors.first().map_or(0, Vec::len) {
+            out.push((format!("e{i}"), Values::Numbers(vectors.iter().map(|v| v[i]).collect())));
+        }
+    }
+    out
 }
 
 fn csv(columns: &[(String, Values)], rows: usize) -> Vec<u8> {
@@ -88,6 +106,7 @@ fn csv(columns: &[(String, Values)], rows: usize) -> Vec<u8> {
             Values::Numbers(v) if v[row].is_nan() => String::new(),
             Values::Numbers(v) => v[row].to_string(),
             Values::Words(v) => v[row].clone(),
+            Values::Vectors(v) => serde_json::Value::from(v[row].clone()).to_string(),
         }));
     }
     out.into_bytes()
@@ -102,6 +121,7 @@ fn jsonl(columns: &[(String, Values)], rows: usize) -> Vec<u8> {
                 let value = match values {
                     Values::Numbers(v) => v[row].into(),
                     Values::Words(v) => v[row].clone().into(),
+                    Values::Vectors(v) => v[row].clone().into(),
                 };
                 (name.clone(), value)
             })
@@ -120,6 +140,11 @@ fn parquet(columns: &[(String, Values)]) -> Result<Vec<u8>, DataError> {
                 Arc::new(v.iter().map(|x| (!x.is_nan()).then_some(*x)).collect::<Float64Array>())
             }
             Values::Words(v) => Arc::new(StringArray::from_iter_values(v)),
+            Values::Vectors(v) => Arc::new(
+                v.iter()
+                    .map(|x| Some(serde_json::Value::from(x.clone()).to_string()))
+                    .collect::<StringArray>(),
+            ),
         };
         (name.as_str(), array, true)
     });

@@ -98,7 +98,7 @@ fn gpt2() -> (About, TensorFile) {
 fn a_model_comes_back_as_it_went() {
     let (about, weights) = gpt2();
     let dir = tempfile::tempdir().unwrap();
-    for dtype in [Dtype::F32, Dtype::F16, Dtype::Q8_0] {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q8_0] {
         let path = dir.path().join("model.gguf");
         gguf::write(&path, &about, &weights, dtype).unwrap();
         let back = gguf::read(&path).unwrap();
@@ -119,6 +119,90 @@ fn a_model_comes_back_as_it_went() {
     }
 }
 
+fn llama(scaling: Value) -> (About, TensorFile) {
+    let about = About {
+        config: json!({
+            "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64, "vocab_size": 5,
+            "rope_theta": 5000.0, "rope_scaling": scaling, "tie_word_embeddings": true,
+        }),
+        tokenizer_json: gpt2().0.tokenizer_json,
+        ..About::default()
+    };
+    let tensor = |name: &str, shape: &[usize]| TensorEntry {
+        name: name.into(),
+        shape: shape.to_vec(),
+        data: (0..shape.iter().product()).map(|i: usize| (i as f32).cos()).collect(),
+    };
+    let tensors = vec![
+        tensor("model.embed_tokens.weight", &[5, 32]),
+        tensor("model.layers.0.self_attn.q_proj.bias", &[32]),
+    ];
+    (about, TensorFile { tensors, ..TensorFile::default() })
+}
+
+fn through_gguf(scaling: Value) -> Result<(Value, Vec<u8>), String> {
+    let (about, weights) = llama(scaling);
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("model.gguf");
+    gguf::write(&path, &about, &weights, Dtype::F32).map_err(|e| e.to_string())?;
+    let back = gguf::read(&path).expect("what was written is read");
+    assert_eq!(back.tensors.len(), 2, "factors are no weights");
+    Ok((back.about.config["rope_scaling"].clone(), std::fs::read(&path).expect("the file")))
+}
+
+#[test]
+fn scaled_rotary_frequencies_come_back() {
+    let scaling = |value: Value| through_gguf(value).unwrap().0;
+    assert_eq!(scaling(Value::Null), Value::Null);
+    let linear = json!({"rope_type": "linear", "factor": 4.0});
+    assert_eq!(scaling(linear.clone()), linear);
+    assert_eq!(scaling(json!({"type": "linear", "factor": 4.0})), linear);
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                        "original_max_position_embeddings": 32});
+    let found = scaling(llama3);
+    // What `transformers` divides the frequencies of a head of 8 by: of 5.1 turns in 32 positions, 0.6, 0.07, 0.009.
+    let factors: Vec<f64> =
+        found["short_factor"].as_array().unwrap().iter().map(|f| f.as_f64().unwrap()).collect();
+    assert_eq!((&found["rope_type"], found["long_factor"].clone()), (&json!("longrope"), json!(factors)));
+    assert_eq!(factors, [1.0, 8.0, 8.0, 8.0]);
+    assert_eq!(scaling(found.clone()), found);
+    for (scaling, words) in [
+        (json!({"rope_type": "yarn", "factor": 2.0}), "yarn"),
+        (json!({"rope_type": "linear", "factor": -1}), "number above 0"),
+        (json!({"rope_type": "llama3", "factor": 8.0}), "low_freq_factor"),
+        (json!({"rope_type": "longrope", "short_factor": [1], "long_factor": [1]}), "expected 4 factors"),
+        (
+            json!({"rope_type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [2, 2, 2, 2]}),
+            "longrope",
+        ),
+    ] {
+        let error = through_gguf(scaling).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn factors_that_make_no_sense_are_refused() {
+    let ones = json!([1.0, 1.5, 2.0, 2.5]);
+    let scaling =
+        json!({"rope_type": "longrope", "short_factor": ones, "long_factor": ones, "attention_factor": 1.0});
+    let (found, bytes) = through_gguf(scaling.clone()).unwrap();
+    assert_eq!(found, scaling);
+    let values: Vec<u8> = [1.0f32, 1.5, 2.0, 2.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let at = bytes.windows(16).position(|w| w == values).unwrap();
+    for bad in [f32::NAN, 0.0, -1.0, f32::INFINITY] {
+        let mut bytes = bytes.clone();
+        bytes[at..at + 4].copy_from_slice(&bad.to_le_bytes());
+        assert!(message(bytes).contains("4 factors above 0"));
+    }
+    let name = b"rope_freqs.weight";
+    let at = bytes.windows(name.len()).position(|w| w == name).unwrap() + name.len() + 4;
+    let mut short = bytes;
+    short[at] = 3;
+    assert!(message(short).contains("[3] of F32"));
+}
+
 #[test]
 fn what_gguf_has_no_words_for_is_refused() {
     let (about, weights) = gpt2();
@@ -126,7 +210,7 @@ fn what_gguf_has_no_words_for_is_refused() {
     let error = |about: &About, dtype| {
         gguf::write(&dir.path().join("x.gguf"), about, &weights, dtype).unwrap_err().to_string()
     };
-    assert!(error(&about, Dtype::Q4_K).contains("expected F32, F16 or Q8_0"));
+    assert!(error(&about, Dtype::Q4_K).contains("expected F32, F16, BF16 or Q8_0"));
     let mut other = about.clone();
     other.config["model_type"] = "bert".into();
     assert!(error(&other, Dtype::F32).contains("expected a model of the family"));

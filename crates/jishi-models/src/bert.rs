@@ -424,6 +424,56 @@ impl Bert {
         ops::linear_cross_entropy(x, table, Layout::OutIn, targets, options, context.precision())
     }
 
+    /// Logits of the tokens at some positions alone: what is not asked for costs nothing.
+    ///
+    /// # Shapes
+    /// - places: `[places]`, each `row · time + position`
+    /// - output: `[places, vocabulary]`
+    ///
+    /// # Panics
+    /// Where the head is not [`BertHead::MaskedLm`].
+    pub fn logits_at(&self, input: BertInput, places: Tensor<1, Int>, context: &mut Context) -> Tensor<2> {
+        let (x, bias) = (self.predicted_at(input, places, context), Some(self.predictions().bias.val()));
+        let [count, width] = x.dims();
+        let with = ops::Linear { bias, precision: context.precision(), ..ops::Linear::default() };
+        let table = self.embeddings.word_embeddings.weight.val().transpose();
+        let logits = ops::linear(x.reshape([1, count, width]), table, with);
+        let vocabulary = self.config.vocabulary;
+        logits.reshape([count, vocabulary])
+    }
+
+    /// Sum of the cross-entropies of the tokens at some positions, `[1]`.
+    ///
+    /// # Shapes
+    /// - places, targets: `[places]`, each place `row · time + position`
+    ///
+    /// # Panics
+    /// Where the head is not [`BertHead::MaskedLm`].
+    pub fn loss_at(
+        &self,
+        input: BertInput,
+        places: Tensor<1, Int>,
+        targets: Tensor<1, Int>,
+        options: Options,
+        context: &mut Context,
+    ) -> Tensor<1> {
+        let x = self.predicted_at(input, places, context);
+        let table = self.embeddings.word_embeddings.weight.val();
+        let (x, table) = with_bias(x, table, self.predictions().bias.val());
+        ops::linear_cross_entropy(x, table, Layout::OutIn, targets, options, context.precision())
+    }
+
+    /// What the table of tokens is multiplied with at some positions, `[places, width]`.
+    fn predicted_at(&self, input: BertInput, places: Tensor<1, Int>, context: &mut Context) -> Tensor<2> {
+        let x = self.hidden(input, context);
+        let [batch, time, width] = x.dims();
+        let x = x.reshape([batch * time, width]).select(0, places);
+        let [count, _] = x.dims();
+        let Output { dense, layer_norm } = &self.predictions().transform;
+        let x = dense.activated(x.reshape([1, count, width]), self.config.activation, context);
+        layer_norm.forward_with(x, self.config.epsilon).reshape([count, width])
+    }
+
     fn predictions(&self) -> &Predictions {
         &self.cls.as_ref().expect("a masked language model").predictions
     }

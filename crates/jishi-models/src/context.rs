@@ -155,6 +155,18 @@ impl Context {
         mask
     }
 
+    /// Random numbers of a use of randomness for a row of this pass: the same whether the batch comes whole or in parts.
+    #[must_use]
+    pub fn stream(&self, name: &str, row: usize) -> Rng {
+        Rng::new(self.seed, stream(name, self.step) ^ stream("row", (self.first_row + row) as u64))
+    }
+
+    /// For a batch each of whose examples is `each` rows of the model's input, one after another: dropout then draws the
+    /// same masks whether the batch comes whole or in parts.
+    pub fn spread(&mut self, each: usize) {
+        self.first_row *= each;
+    }
+
     /// Notes a new value of a running statistic.
     pub fn update(&mut self, id: ParamId, value: Tensor<1>) {
         self.updates.insert(id, value);
@@ -233,5 +245,15 @@ mod tests {
                 assert_eq!(of(&whole, 8), [of(&parts[0], 4), of(&parts[1], 4)].concat());
             }
         }
+    }
+
+    #[test]
+    fn parts_of_a_batch_of_pairs_draw_the_masks_of_the_whole() {
+        let pairs = |first: usize, count: usize| {
+            let mut context = Context::training(1, 2, first);
+            context.spread(2);
+            mask(&mut context, 2 * count, 1)
+        };
+        assert_eq!(pairs(0, 6), [pairs(0, 2), pairs(2, 4)].concat());
     }
 }

@@ -138,7 +138,7 @@ impl EncoderDecoderConfig {
             vocabulary: keys.size("vocab_size"),
             activation: keys.activation("activation_function", "gelu"),
             scale_embedding: keys.flag("scale_embedding", false),
-            logits_bias: true,
+            logits_bias: keys.flag(NO_BIAS, true),
             dropout: keys.share("dropout", 0.1),
             attention_dropout: keys.share("attention_dropout", 0.0),
             activation_dropout: keys.share("activation_dropout", 0.0),
@@ -182,7 +182,7 @@ impl EncoderDecoderConfig {
             Activation::Silu => "swish",
             other => activation_name(other),
         };
-        json!({
+        let mut value = json!({
             "architectures": ["MarianMTModel"],
             "model_type": "marian",
             "is_encoder_decoder": true,
@@ -212,9 +212,16 @@ impl EncoderDecoderConfig {
             "pad_token_id": self.pad,
             "bad_words_ids": [[self.pad]],
             "torch_dtype": "float32",
-        })
+        });
+        if !self.logits_bias {
+            value[NO_BIAS] = false.into();
+        }
+        value
     }
 }
+
+/// Key of a `config.json` that is ours: Marian always has a bias, which its library takes for zeros where it is missing.
+const NO_BIAS: &str = "final_logits_bias";
 
 /// A batch of texts and their translations.
 #[derive(Debug, Clone)]

@@ -33,11 +33,13 @@ pub use decoder::{Decoder, DecoderConfig, Sequence};
 pub use encoder_decoder::{DecodeState, EncoderDecoder, EncoderDecoderConfig, Pairs};
 pub use error::ModelError;
 pub use gpt2::{Gpt2, Gpt2Config};
-pub use language::{CausalConfig, CausalModel, EncoderConfig, EncoderModel, Seq2SeqModel};
+pub use language::{
+    CausalConfig, CausalModel, EncoderConfig, EncoderModel, LanguageConfig, LanguageModel, Seq2SeqModel,
+};
 pub use llama::{Llama, LlamaConfig, RopeScaling};
 pub use lora::{Adapted, LayerRates, add_lora, freeze, freeze_where, merge_lora};
 pub use reference::{Loaded, Reference};
-pub use registry::{FAMILIES, Family};
+pub use registry::{CHECKPOINTS, FAMILIES, Family, reference_of};
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use rng::Rng;
 pub use table::{TableInput, TableModel, TableShape, uses_one_hot};

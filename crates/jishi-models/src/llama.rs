@@ -62,7 +62,7 @@ pub struct LlamaConfig {
 }
 
 /// How rotary frequencies are stretched over a longer context.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum RopeScaling {
     /// Not at all.
     #[default]
@@ -72,6 +72,9 @@ pub enum RopeScaling {
     Linear(f64),
     /// Low ones are slowed down.
     Llama3(Llama3),
+    /// Each is divided by its own, at any length of text: LongRoPE (Ding et al. 2024) without its other half, which is
+    /// how GGUF files keep every kind of stretching.
+    Factors(Vec<f64>),
 }
 
 /// How reference checkpoints lay out tensors.
@@ -183,7 +186,7 @@ impl LlamaConfig {
         if let Some(value) = keys.get(name) {
             let mut part = Keys::part(value);
             theta = part.positive("rope_theta", theta);
-            scaling = rope_scaling(&mut part, name);
+            scaling = rope_scaling(&mut part, name, head_dim / 2);
             keys.absorb(part);
         }
         if !head_dim.is_multiple_of(2) {
@@ -218,7 +221,7 @@ impl LlamaConfig {
     /// As a Hugging Face `config.json`.
     #[must_use]
     pub fn to_hf(&self) -> Value {
-        let scaling = match self.rope_scaling {
+        let scaling = match &self.rope_scaling {
             RopeScaling::None => Value::Null,
             RopeScaling::Linear(factor) => json!({ "rope_type": "linear", "factor": factor }),
             RopeScaling::Llama3(Llama3 { factor, low, high, context }) => json!({
@@ -226,7 +229,13 @@ impl LlamaConfig {
                 "factor": factor,
                 "low_freq_factor": low,
                 "high_freq_factor": high,
-                "original_max_position_embeddings": context as u64,
+                "original_max_position_embeddings": *context as u64,
+            }),
+            RopeScaling::Factors(factors) => json!({
+                "rope_type": "longrope",
+                "short_factor": factors,
+                "long_factor": factors,
+                "attention_factor": 1.0,
             }),
         };
         json!({
@@ -255,10 +264,11 @@ impl LlamaConfig {
     /// What rotary frequencies are multiplied with, `[head_dim / 2]`.
     fn rope_factors(&self) -> Option<Vec<f64>> {
         let dim = self.head_dim;
-        match self.rope_scaling {
+        match &self.rope_scaling {
             RopeScaling::None => None,
             RopeScaling::Linear(factor) => Some(vec![1.0 / factor; dim / 2]),
             RopeScaling::Llama3(scaling) => Some(scaling.factors(dim, self.rope_theta)),
+            RopeScaling::Factors(factors) => Some(factors.iter().map(|f| 1.0 / f).collect()),
         }
     }
 
@@ -281,7 +291,7 @@ impl LlamaConfig {
     }
 }
 
-fn rope_scaling(keys: &mut Keys<'_>, name: &str) -> RopeScaling {
+fn rope_scaling(keys: &mut Keys<'_>, name: &str, pairs: usize) -> RopeScaling {
     let old = keys.text("type", "default");
     match keys.text("rope_type", old) {
         "default" => RopeScaling::None,
@@ -292,9 +302,32 @@ fn rope_scaling(keys: &mut Keys<'_>, name: &str) -> RopeScaling {
             high: keys.positive("high_freq_factor", 4.0),
             context: keys.size("original_max_position_embeddings") as f64,
         }),
+        "longrope" => {
+            keys.must("attention_factor", &[json!(1.0), json!(1)]);
+            let (short, long) = (keys.get("short_factor"), keys.get("long_factor"));
+            let factors: Option<Vec<f64>> =
+                short.and_then(Value::as_array).and_then(|f| f.iter().map(Value::as_f64).collect());
+            let whole = |f: &Vec<f64>| f.len() == pairs && f.iter().all(|f| f.is_finite() && *f > 0.0);
+            match factors.filter(whole) {
+                // Without the key, `transformers` scales attention by the stretching.
+                Some(factors) if short == long && keys.get("attention_factor").is_some() => {
+                    RopeScaling::Factors(factors)
+                }
+                _ => {
+                    let message =
+                        format!("`{name}` is of a LongRoPE whose factors depend on the text's length");
+                    keys.problem(
+                        message,
+                        "`short_factor` and `long_factor` have to be the same, a number above 0 for each pair of \
+                         values of a head, and `attention_factor` 1",
+                    );
+                    RopeScaling::None
+                }
+            }
+        }
         other => {
             let message = format!("`{name}` has the type \"{other}\", which is not supported");
-            keys.problem(message, "default, linear and llama3 are");
+            keys.problem(message, "default, linear, llama3 and some longrope are");
             RopeScaling::None
         }
     }

@@ -107,6 +107,23 @@ impl Reference {
     /// # Errors
     /// Names every other tensor that is missing, unknown, double or of another shape.
     pub fn load<M: Module>(&self, model: M, tensors: Vec<NamedTensor>) -> Result<(M, Loaded), ModelError> {
+        self.put(model, tensors, false)
+    }
+
+    /// [`Self::load`] of a model that is used as it is: a head that the checkpoint lacks is missing as any other tensor.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_whole<M: Module>(&self, model: M, tensors: Vec<NamedTensor>) -> Result<M, ModelError> {
+        Ok(self.put(model, tensors, true)?.0)
+    }
+
+    fn put<M: Module>(
+        &self,
+        model: M,
+        tensors: Vec<NamedTensor>,
+        whole: bool,
+    ) -> Result<(M, Loaded), ModelError> {
         let mut tensors = self.from_reference(tensors);
         let given: BTreeSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
         let own = export_weights(&model);
@@ -121,7 +138,8 @@ impl Reference {
         });
         for tensor in &own {
             let lora = tensor.name.contains(".lora_");
-            if (lora || self.is_optional(&tensor.name)) && !given.contains(&tensor.name) {
+            let optional = self.is_optional(&tensor.name) && !whole;
+            if (lora || optional) && !given.contains(&tensor.name) {
                 loaded.fresh.push(tensor.name.clone());
                 tensors.push(tensor.clone());
             }

@@ -1,4 +1,10 @@
-//! The one list of model families.
+//! The lists of model families: those of recipes, and those whose checkpoints are read and written.
+
+use jishi_recipe::Problem;
+use serde_json::Value;
+
+use crate::reference::Reference;
+use crate::{bert, encoder_decoder, gpt2, llama};
 
 /// A model family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +18,7 @@ pub struct Family {
 }
 
 /// All model families.
-pub const FAMILIES: [Family; 7] = [
+pub const FAMILIES: [Family; 10] = [
     Family {
         name: "linear",
         description: "One dense layer: linear or logistic regression.",
@@ -48,7 +54,43 @@ pub const FAMILIES: [Family; 7] = [
         description: "A Transformer that writes a text for a text: translation.",
         source: "Vaswani et al. 2017",
     },
+    Family {
+        name: "resnet",
+        description: "Residual blocks of convolutions: classes and vectors of images.",
+        source: "He et al. 2016",
+    },
+    Family {
+        name: "vgg",
+        description: "Plain stacks of convolutions: classes of images.",
+        source: "Simonyan & Zisserman 2015",
+    },
+    Family {
+        name: "vit",
+        description: "A Transformer over the patches of an image: classes and vectors of images.",
+        source: "Dosovitskiy et al. 2021",
+    },
 ];
+
+/// Families of checkpoints, by `model_type` of a Hugging Face `config.json`, and how they lay out tensors.
+pub const CHECKPOINTS: [(&str, Reference); 4] = [
+    ("bert", bert::REFERENCE),
+    ("gpt2", gpt2::REFERENCE),
+    ("llama", llama::REFERENCE),
+    ("marian", encoder_decoder::REFERENCE),
+];
+
+/// How checkpoints of a config's family lay out tensors.
+///
+/// # Errors
+/// Names the families that are known.
+pub fn reference_of(config: &Value) -> Result<Reference, Problem> {
+    let found = config["model_type"].as_str().unwrap_or_default();
+    CHECKPOINTS.iter().find(|family| family.0 == found).map(|family| family.1).ok_or_else(|| {
+        let known: Vec<&str> = CHECKPOINTS.iter().map(|family| family.0).collect();
+        Problem::new(format!("expected a model_type of {}, found {found:?}", known.join(", ")))
+            .help("choose a model of one of these families")
+    })
+}
 
 #[cfg(test)]
 mod tests {

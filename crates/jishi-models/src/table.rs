@@ -54,12 +54,7 @@ pub fn uses_one_hot(model: &Model) -> bool {
     match model {
         Model::Linear(_) => true,
         Model::Mlp(mlp) => mlp.categories.encoding == CategoryEncoding::OneHot,
-        Model::FtTransformer(_)
-        | Model::Gpt2(_)
-        | Model::Llama(_)
-        | Model::Bert(_)
-        | Model::EncoderDecoder(_)
-        | Model::Pretrained(_) => false,
+        _ => false,
     }
 }
 
@@ -133,12 +128,6 @@ fn check(config: &Model, shape: &TableShape) -> Problems {
     need(shape.outputs > 0, "the model has no output".into(), "the target needs at least two classes");
     let share = |v: f64| (0.0..1.0).contains(&v);
     match config {
-        Model::Linear(_)
-        | Model::Gpt2(_)
-        | Model::Llama(_)
-        | Model::Bert(_)
-        | Model::EncoderDecoder(_)
-        | Model::Pretrained(_) => {}
         Model::Mlp(c) => {
             need(
                 c.hidden.iter().all(|h| *h > 0),
@@ -201,6 +190,7 @@ fn check(config: &Model, shape: &TableShape) -> Problems {
                 "choose another initialiser, `torch` for example",
             );
         }
+        _ => {}
     }
     Problems(problems)
 }

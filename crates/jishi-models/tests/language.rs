@@ -4,10 +4,11 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Int, Tensor, TensorData};
 use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_models::layers::projection::Projection;
+use jishi_models::layers::tokens::log_probabilities;
 use jishi_models::{
     Adapted, Bert, BertConfig, BertHead, BertInput, CausalConfig, CausalModel, Context, EncoderDecoder,
-    EncoderDecoderConfig, Gpt2Config, LlamaConfig, ModelError, NamedTensor, Pairs, Reference, RopeScaling,
-    add_lora, export_weights, freeze, import_weights, merge_lora,
+    EncoderDecoderConfig, Gpt2Config, LanguageConfig, LanguageModel, LlamaConfig, ModelError, NamedTensor,
+    Pairs, Reference, RopeScaling, add_lora, export_weights, freeze, import_weights, merge_lora,
 };
 use jishi_recipe::{Lora, LoraBase, Precision, Trainable};
 use serde_json::{Value, json};
@@ -674,6 +675,36 @@ fn loaded<M: Module>(name: &str, reference: &Reference, build: impl Fn() -> M, c
     let (again, _) = reference.load(build(), bare).unwrap_or_else(|e| panic!("{name}: {e}"));
     assert_eq!(export_weights(&again), export_weights(&model), "{name}");
     model
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_loss() {
+    let device = Device::flex();
+    for (name, build) in cases() {
+        let Any::Causal(model) = build(0.0, 3) else { continue };
+        let model = model.valid();
+        let context = &mut Context::evaluation();
+        let rows = (BATCH * TIME) as i64;
+        let token = |seed: i64| (0..rows).map(|i| (i * seed + 2) % VOCABULARY as i64).collect::<Vec<_>>();
+        let tokens = ints(token(5), [BATCH, TIME]);
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(token(11), [BATCH * TIME]), &device);
+        let places = Tensor::<1, Int>::arange(0..rows, &device);
+        let each = model.log_probabilities_at(tokens.clone(), places, targets.clone(), context);
+        let loss = values(model.loss(tokens.clone(), None, targets.clone(), Options::default(), context));
+        close(&values(-each.clone().sum()), &loss, 1e-5, name);
+        // Some places alone, and logits of a few places at a time, give the same.
+        let some = Tensor::<1, Int>::from_data(TensorData::new(vec![3_i64, 8, 20], [3]), &device);
+        let chosen = model.log_probabilities_at(
+            tokens.clone(),
+            some.clone(),
+            targets.clone().select(0, some.clone()),
+            context,
+        );
+        close(&values(chosen), &values(each.clone().select(0, some)), 1e-5, name);
+        let x = model.hidden(tokens, None, context).reshape([BATCH * TIME, 8]);
+        let parts = log_probabilities(x, model.output(), targets, jishi_kernels::Precision::F32, 4);
+        close(&values(parts), &values(each), 1e-5, name);
+    }
 }
 
 #[test]

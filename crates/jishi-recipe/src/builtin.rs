@@ -34,6 +34,56 @@ const BUILTINS: &[Builtin] = &[
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",
     },
+    Builtin {
+        name: "movie-reviews",
+        text: include_str!("../recipes/movie-reviews.toml"),
+        description: "Tell whether a sentence of a film review is positive or negative, with a small BERT.",
+    },
+    Builtin {
+        name: "movie-reviews-pretrain",
+        text: include_str!("../recipes/movie-reviews-pretrain.toml"),
+        description: "Pre-train a small BERT on film reviews by hiding words, to be fine-tuned later.",
+    },
+    Builtin {
+        name: "sentiment-zh",
+        text: include_str!("../recipes/sentiment-zh.toml"),
+        description: "Tell whether a Chinese review is positive or negative, with a small BERT.",
+    },
+    Builtin {
+        name: "shakespeare",
+        text: include_str!("../recipes/shakespeare.toml"),
+        description: "Write Shakespeare in pieces of words, with a small Llama trained on his plays.",
+    },
+    Builtin {
+        name: "poetry-zh",
+        text: include_str!("../recipes/poetry-zh.toml"),
+        description: "Write Chinese poems in the manner of the classics, with a small GPT.",
+    },
+    Builtin {
+        name: "sentiment",
+        text: include_str!("../recipes/sentiment.toml"),
+        description: "Fine-tune the small BERT of movie-reviews-pretrain to tell good reviews from bad ones.",
+    },
+    Builtin {
+        name: "sentiment-minilm",
+        text: include_str!("../recipes/sentiment-minilm.toml"),
+        description: "Fine-tune MiniLM to tell whether a sentence of a film review is positive or negative.",
+    },
+    Builtin {
+        name: "translate-en-zh",
+        text: include_str!("../recipes/translate-en-zh.toml"),
+        description: "Translate sentences of LibreOffice's help from English to Chinese, with a small Transformer.",
+    },
+    Builtin {
+        name: "embed-minilm",
+        text: include_str!("../recipes/embed-minilm.toml"),
+        description: "Train MiniLM further, so that the headline of a news article finds its text.",
+    },
+    Builtin {
+        name: "chat-smollm2-lora",
+        text: include_str!("../recipes/chat-smollm2-lora.toml"),
+        description: "Teach SmolLM2 to write headlines: low-rank additions alone are trained, on the answers alone.",
+    },
 ];
 
 /// Every built-in recipe.

@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Text {
-    /// Column of the text (`text-classification`, `causal-lm`), of the text to translate (`translation`), or of the
+    /// Column of the text (`text-classification`, `causal-lm`), of the answer that was chosen (`dpo`), of the text to translate (`translation`), or of the
     /// first of a pair (`text-embedding`), in CSV, JSONL and Parquet files. Plain text files have none.
     pub column: String,
-    /// Column of a conversation, a list of `{role, content}`: trains on the assistant's words alone.
+    /// `causal-lm`: column of a conversation, a list of `{role, content}`: trains on the assistant's words alone.
     pub messages: Option<String>,
-    /// Column of a prompt that is read and not learned; `column` then is what follows it.
+    /// `causal-lm`, `dpo`: column of a prompt that is read and not learned; `column` then is what follows it.
     pub prompt: Option<String>,
-    /// `preference`: column of the answer that was rejected; `column` is the one that was chosen.
+    /// `causal-lm`, `dpo`: prompt and answer are a user's message and the assistant's, in the model's own chat template.
+    pub chat: bool,
+    /// `dpo`: column of the answer that was rejected; `column` is the one that was chosen.
     pub rejected: Option<String>,
     /// What a document is in plain text files.
     pub document: DocumentUnit,
@@ -26,8 +28,11 @@ pub struct Text {
     pub max_length: Option<usize>,
     /// Longer examples lose their end, or become several.
     pub overlong: Overlong,
-    /// `causal-lm`: whether a window may hold several documents, which do not see each other.
+    /// `causal-lm`: whether a window may hold several documents, which do not see each other; `masked-lm`: with `[SEP]`
+    /// between them, and they do.
     pub pack: bool,
+    /// `masked-lm`: hide words rather than pieces of them.
+    pub whole_words: bool,
 }
 
 /// What a document is in plain text files.
@@ -283,6 +288,7 @@ impl Default for Text {
             column: "text".into(),
             messages: None,
             prompt: None,
+            chat: false,
             rejected: None,
             document: DocumentUnit::Stream,
             deduplicate: Deduplicate::None,
@@ -290,6 +296,7 @@ impl Default for Text {
             max_length: None,
             overlong: Overlong::Truncate,
             pack: true,
+            whole_words: false,
         }
     }
 }

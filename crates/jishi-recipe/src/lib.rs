@@ -6,6 +6,7 @@
 pub mod builtin;
 pub mod check;
 pub mod language;
+pub mod networks;
 pub mod new;
 pub mod parse;
 pub mod places;
@@ -18,12 +19,14 @@ mod shape;
 mod suggest;
 mod tree;
 pub mod types;
+pub mod vision;
 mod walk;
 pub mod write;
 
 pub use builtin::{Builtin, builtins};
 pub use check::{check, metrics};
 pub use language::*;
+pub use networks::*;
 pub use new::{NewRecipe, new_recipe};
 pub use parse::{Parsed, parse};
 pub use places::{Origin, Places};
@@ -32,4 +35,5 @@ pub use provenance::Provenance;
 pub use reference::reference_markdown;
 pub use schema::schema;
 pub use types::*;
+pub use vision::*;
 pub use write::to_toml;

@@ -9,7 +9,7 @@ use crate::provenance::{Provenance, provenance};
 use crate::set;
 use crate::shape::Shape;
 use crate::tree::{Lines, Node, Place, shorten};
-use crate::types::Recipe;
+use crate::types::{Domain, Recipe};
 use crate::walk::Walk;
 
 /// Epochs where a recipe gives neither `epochs` nor `steps`.
@@ -93,12 +93,16 @@ fn resolve(recipe: &mut Recipe) {
     if recipe.train.epochs.is_none() && recipe.train.steps.is_none() {
         recipe.train.epochs = Some(DEFAULT_EPOCHS);
     }
-    if recipe.task.is_language() {
-        recipe.text.get_or_insert_default();
-        recipe.tokenizer.get_or_insert_default();
-        if recipe.task.writes_text() {
-            recipe.generate.get_or_insert_default();
+    match recipe.task.domain() {
+        Domain::Tables => {}
+        Domain::Texts => {
+            recipe.text.get_or_insert_default();
+            recipe.tokenizer.get_or_insert_default();
+            if recipe.task.writes_text() {
+                recipe.generate.get_or_insert_default();
+            }
         }
+        Domain::Images => drop(recipe.image.get_or_insert_default()),
     }
 }
 

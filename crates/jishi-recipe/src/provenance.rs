@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::check::TABLE_KEYS;
+use crate::check::table_keys;
 use crate::places::Places;
 use crate::shape::join;
 use crate::types::{Recipe, SplitBy};
@@ -30,10 +30,8 @@ pub(crate) fn provenance(recipe: &Recipe, places: &Places) -> Vec<Provenance> {
 pub(crate) fn values(recipe: &Recipe) -> Value {
     // Maps have string keys, so the recipe's types always have a JSON form.
     let mut value = serde_json::to_value(recipe).unwrap_or_default();
-    if recipe.task.is_language()
-        && let Some(data) = value.pointer_mut("/data").and_then(Value::as_object_mut)
-    {
-        TABLE_KEYS.iter().for_each(|key| drop(data.shift_remove(*key)));
+    if let Some(data) = value.pointer_mut("/data").and_then(Value::as_object_mut) {
+        table_keys(recipe.task.domain()).iter().for_each(|key| drop(data.shift_remove(*key)));
     }
     if let Some(split) = value.pointer_mut("/data/split").and_then(Value::as_object_mut) {
         if recipe.data.split.folds.is_some() {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::language::{
     BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
 };
+use crate::networks::{ResNetModel, VggModel, VitModel};
+use crate::vision::Image;
 
 /// A recipe: one TOML file that describes a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +32,9 @@ pub struct Recipe {
     /// How text becomes tokens, where the task learns from text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
+    /// How images are read and changed, where the task learns from images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
     /// The model.
     pub model: Model,
     /// How it is trained.
@@ -53,6 +58,8 @@ pub enum TaskName {
     Classification,
     /// Predict the next token of a text, and so write texts.
     CausalLm,
+    /// Prefer chosen answers to rejected ones: direct preference optimisation (Rafailov et al. 2023).
+    Dpo,
     /// Predict tokens that were hidden from a text: pre-training of encoders.
     MaskedLm,
     /// Predict one or several labels of a text.
@@ -61,6 +68,19 @@ pub enum TaskName {
     Translation,
     /// Give texts of like meaning vectors that are close to each other.
     TextEmbedding,
+    /// Predict one or several labels of an image.
+    ImageClassification,
+}
+
+/// What a task learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// Rows of a table.
+    Tables,
+    /// Texts.
+    Texts,
+    /// Images.
+    Images,
 }
 
 /// Where the data comes from and how it is prepared. Everything is fitted on the training split alone.
@@ -75,8 +95,8 @@ pub struct Data {
     /// Field separator of CSV files: one character. Default: `,` (a tab for TSV).
     #[serde(default)]
     pub delimiter: Option<String>,
-    /// Column to predict: a number, a class, labels, or a text. `causal-lm` and `masked-lm` have none; for `text-embedding` it
-    /// is the second of a pair.
+    /// Column to predict: a number, a class, labels, or a text. `causal-lm`, `dpo` and `masked-lm` have none; for
+    /// `text-embedding` it is the second of a pair.
     #[serde(default)]
     pub target: Option<String>,
     /// Columns to learn from. Default: all but the target, `ignore`, and the columns that the split uses.
@@ -310,6 +330,13 @@ pub enum Model {
     Bert(BertModel),
     /// Transformer: an encoder and a decoder.
     EncoderDecoder(EncoderDecoderModel),
+    /// ResNet: residual blocks of convolutions.
+    #[serde(rename = "resnet")]
+    ResNet(ResNetModel),
+    /// VGG: stacks of convolutions.
+    Vgg(VggModel),
+    /// Vision Transformer: an image as a row of patches.
+    Vit(VitModel),
     /// A model that was trained before, of any family; `from` alone chooses this.
     Pretrained(PretrainedModel),
 }
@@ -682,12 +709,15 @@ pub struct Loss {
     pub name: LossName,
     /// `huber`: where the loss turns from quadratic to linear, in scaled units.
     pub delta: f64,
-    /// Classification: share of the target spread over all classes.
+    /// Classification: share of the target spread over all classes. `dpo`: chance that a pair is the wrong way round
+    /// (Mitchell 2023), below 0.5.
     pub label_smoothing: f64,
     /// Classification: weight of every class; `balanced` weighs by inverse frequency.
     pub class_weights: ClassWeights,
     /// `focal`: focusing parameter (Lin et al. 2017).
     pub gamma: f64,
+    /// `dpo`: β of the paper, which keeps the model close to the one it began as; larger is closer.
+    pub beta: f64,
 }
 
 /// Name of a loss.
@@ -811,16 +841,31 @@ impl OneOrMany {
 }
 
 impl TaskName {
-    /// Whether the task learns from text; else from a table.
+    /// What the task learns from.
     #[must_use]
-    pub fn is_language(self) -> bool {
-        !matches!(self, Self::Regression | Self::Classification)
+    pub fn domain(self) -> Domain {
+        match self {
+            Self::Regression | Self::Classification => Domain::Tables,
+            Self::ImageClassification => Domain::Images,
+            Self::CausalLm
+            | Self::Dpo
+            | Self::MaskedLm
+            | Self::TextClassification
+            | Self::Translation
+            | Self::TextEmbedding => Domain::Texts,
+        }
     }
 
     /// Whether the trained model writes text.
     #[must_use]
     pub fn writes_text(self) -> bool {
-        matches!(self, Self::CausalLm | Self::Translation)
+        self.continues_text() || self == Self::Translation
+    }
+
+    /// Whether the trained model predicts the next token, and so continues a text.
+    #[must_use]
+    pub fn continues_text(self) -> bool {
+        matches!(self, Self::CausalLm | Self::Dpo)
     }
 
     /// The name in a recipe.
@@ -830,10 +875,12 @@ impl TaskName {
             Self::Regression => "regression",
             Self::Classification => "classification",
             Self::CausalLm => "causal-lm",
+            Self::Dpo => "dpo",
             Self::MaskedLm => "masked-lm",
             Self::TextClassification => "text-classification",
             Self::Translation => "translation",
             Self::TextEmbedding => "text-embedding",
+            Self::ImageClassification => "image-classification",
         }
     }
 }
@@ -850,6 +897,9 @@ impl Model {
             Self::Llama(_) => "llama",
             Self::Bert(_) => "bert",
             Self::EncoderDecoder(_) => "encoder-decoder",
+            Self::ResNet(_) => "resnet",
+            Self::Vgg(_) => "vgg",
+            Self::Vit(_) => "vit",
             Self::Pretrained(_) => "pretrained",
         }
     }
@@ -858,14 +908,24 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, MaskedLm, Regression, TextClassification, TextEmbedding, Translation,
+            CausalLm, Classification, Dpo, ImageClassification, MaskedLm, Regression, TextClassification,
+            TextEmbedding, Translation,
         };
         match self {
             Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],
             Self::Gpt2(_) | Self::Llama(_) => &[CausalLm],
             Self::Bert(_) => &[MaskedLm, TextClassification, TextEmbedding],
             Self::EncoderDecoder(_) => &[Translation],
-            Self::Pretrained(_) => &[CausalLm, MaskedLm, TextClassification, Translation, TextEmbedding],
+            Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification],
+            Self::Pretrained(_) => &[
+                CausalLm,
+                Dpo,
+                MaskedLm,
+                TextClassification,
+                Translation,
+                TextEmbedding,
+                ImageClassification,
+            ],
         }
     }
 }
@@ -1056,6 +1116,7 @@ impl Default for Loss {
             label_smoothing: 0.0,
             class_weights: ClassWeights::Named(NamedClassWeights::None),
             gamma: 2.0,
+            beta: 0.1,
         }
     }
 }

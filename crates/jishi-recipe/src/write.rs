@@ -42,7 +42,12 @@ fn inline(value: &Value) -> String {
             None => n.to_string(),
         },
         Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
-        Value::Object(_) => "{}".into(),
+        Value::Object(table) if table.is_empty() => "{}".into(),
+        Value::Object(table) => {
+            let set = table.iter().filter(|(_, value)| !value.is_null());
+            let pairs: Vec<String> = set.map(|(k, v)| format!("{} = {}", join("", k), inline(v))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
         Value::Bool(_) | Value::Null => value.to_string(),
     }
 }

@@ -99,7 +99,7 @@ fn unknown_keys_name_the_nearest() {
             "heads = 8",
             17,
             "unknown key `heads`",
-            "`heads` belongs to \"ft-transformer\", \"gpt2\", \"llama\", \"bert\", \"encoder-decoder\"; \"mlp\" has: hidden",
+            "`heads` belongs to \"ft-transformer\", \"gpt2\", \"llama\", \"bert\", \"encoder-decoder\", \"vit\"; \"mlp\" has: hidden",
         ),
         ("dropout = 0.1", "xyzzy = 8", 17, "unknown key `xyzzy`", "keys of [model]: hidden, activation"),
         (
@@ -196,7 +196,7 @@ fn unknown_names_come_with_the_list() {
             "\"regression\"",
             "\"regresion\"",
             2,
-            "expected one of \"regression\", \"classification\", \"causal-lm\", \"masked-lm\"",
+            "expected one of \"regression\", \"classification\", \"causal-lm\", \"dpo\", \"masked-lm\"",
             "did you mean \"regression\"?",
         ),
         (
@@ -207,7 +207,13 @@ fn unknown_names_come_with_the_list() {
             "did you mean \"mlp\"?",
         ),
         ("\"mlp\"", "\"xgboost\"", 15, "found \"xgboost\"", ""),
-        ("\"mlp\"", "3", 15, "\"encoder-decoder\", \"pretrained\", found the whole number 3", ""),
+        (
+            "\"mlp\"",
+            "3",
+            15,
+            "\"encoder-decoder\", \"resnet\", \"vgg\", \"vit\", \"pretrained\", found the whole number 3",
+            "",
+        ),
         (
             "\"adam\"",
             "\"adamm\"",
@@ -413,6 +419,93 @@ fn contradictions_and_ranges_have_their_line() {
     assert_eq!(lines, [Some(10), Some(11)]);
 }
 
+const PAIRS: &str = r#"name = "pairs"
+task = "dpo"
+[data]
+source = "pairs.jsonl"
+[text]
+prompt = "prompt"
+column = "chosen"
+rejected = "rejected"
+[model]
+from = "runs/before"
+[train]
+steps = 10
+[train.loss]
+beta = 0.1
+"#;
+
+#[test]
+fn preferences_say_what_they_lack() {
+    let model = good(PAIRS, &[]).recipe;
+    assert_eq!((model.train.loss.beta, model.task.continues_text()), (0.1, true));
+    for (from, to, line, message, help) in [
+        ("from = \"runs/before\"", "family = \"pretrained\"", 9, "[model] needs the key `from`", ""),
+        (
+            "from = \"runs/before\"",
+            "family = \"gpt2\"",
+            10,
+            "can't be trained for dpo",
+            "from = \"runs/NAME\"",
+        ),
+        ("from = \"runs/before\"", "from = \"\"", 10, "`model.from`: expected a run", ""),
+        (
+            "rejected = \"rejected\"\n",
+            "",
+            5,
+            "[text] needs the key `rejected` for dpo",
+            "rejected = \"rejected\"",
+        ),
+        (
+            "rejected = \"rejected\"",
+            "rejected = \"\"",
+            8,
+            "`text.rejected`: expected the name of a column",
+            "",
+        ),
+        ("rejected = \"rejected\"", "rejected = [\"a\", \"b\"]", 8, "`text.rejected`: expected", ""),
+        (
+            "[text]",
+            "target = \"rejected\"\n[text]",
+            5,
+            "`data.target` has no meaning for dpo",
+            "`text.rejected`",
+        ),
+        (
+            "prompt = ",
+            "messages = ",
+            6,
+            "`text.messages` is for causal-lm, and the task is dpo",
+            "leave it out",
+        ),
+        ("beta = 0.1", "beta = 0", 14, "`train.loss.beta`: expected a number above 0, found 0", ""),
+        ("beta = 0.1", "beta = -0.1", 14, "`train.loss.beta`: expected a number above 0, found -0.1", ""),
+        ("beta = 0.1", "label_smoothing = 0.5", 14, "from 0 to below 0.5 for dpo, found 0.5", ""),
+        ("beta = 0.1", "name = \"cross-entropy\"", 14, "and the task is dpo", "a loss of its own"),
+        (
+            "task = \"dpo\"",
+            "task = \"causal-lm\"",
+            8,
+            "`text.rejected` is for dpo, and the task is causal-lm",
+            "",
+        ),
+    ] {
+        let problems = bad(&PAIRS.replacen(from, to, 1), &[]);
+        let found = problems.iter().find(|p| p.message.contains(message));
+        let found = found.unwrap_or_else(|| panic!("{to}: {problems:?}"));
+        assert_problem(found, line, message, help);
+    }
+    let others = PAIRS.replace("\"dpo\"", "\"causal-lm\"").replace("rejected = \"rejected\"\n", "");
+    good(&others, &[]);
+    let problems = bad(&others.replace("beta = 0.1", "beta = 0.2"), &[]);
+    assert_problem(
+        &problems[0],
+        13,
+        "`train.loss.beta` is for dpo, and the task is causal-lm",
+        "leave it out",
+    );
+}
+
 #[test]
 fn all_problems_come_at_once_and_in_order() {
     let text = VALID
@@ -534,7 +627,7 @@ fn set_says_what_is_wrong_with_it() {
 fn another_family_drops_no_key_silently() {
     let problems = bad(VALID, &["model.family=linear"]);
     assert_eq!(problems.len(), 2);
-    let remove = "`hidden` belongs to \"mlp\", \"llama\", \"bert\", \"encoder-decoder\"; \"linear\" has: init; `--set model.hidden=` takes it out";
+    let remove = "`hidden` belongs to \"mlp\", \"llama\", \"bert\", \"encoder-decoder\", \"vgg\", \"vit\"; \"linear\" has: init; `--set model.hidden=` takes it out";
     assert_problem(&problems[0], 16, "unknown key `hidden` in [model] with family = \"linear\"", remove);
     assert_problem(&problems[1], 17, "unknown key `dropout`", "belongs to \"mlp\", \"ft-transformer\"");
 }
@@ -588,7 +681,8 @@ fn fitting(schema: &Value, root: &Value) -> BoxedStrategy<Value> {
                     .iter()
                     .map(|(key, schema)| {
                         let always = required.contains(&json!(key)) || schema["const"].is_string();
-                        let given = prop::bool::weighted(if always { 1.0 } else { 0.5 });
+                        // `weighted(1.0)` would shrink to false.
+                        let given = if always { Just(true).boxed() } else { any::<bool>().boxed() };
                         (Just(key.clone()), fitting(schema, root), given)
                     })
                     .collect();
@@ -655,15 +749,24 @@ proptest! {
         let mut recipe: jishi_recipe::Recipe = serde_json::from_value(value.clone()).map_err(|e| TestCaseError::fail(format!("{e}\n{value:#}")))?;
         recipe.data.target.get_or_insert_with(|| "target".into());
         // What parsing itself would have made of these.
-        if recipe.task.is_language() {
+        if recipe.task.domain() == jishi_recipe::Domain::Texts {
             let plain: jishi_recipe::Data = serde_json::from_value(json!({ "source": "" })).unwrap();
             let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, .. } = recipe.data;
             recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, ..plain };
-            recipe.text.get_or_insert_default();
+            let text = recipe.text.get_or_insert_default();
+            if recipe.task == jishi_recipe::TaskName::Dpo {
+                text.rejected.get_or_insert_with(|| "rejected".into());
+            }
             recipe.tokenizer.get_or_insert_default();
             if recipe.task.writes_text() {
                 recipe.generate.get_or_insert_default();
             }
+        }
+        if recipe.task.domain() == jishi_recipe::Domain::Images {
+            let plain: jishi_recipe::Data = serde_json::from_value(json!({ "source": "" })).unwrap();
+            let jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, memory_limit, .. } = recipe.data;
+            recipe.data = jishi_recipe::Data { source, format, delimiter, target, split, max_dropped, bad_rows, memory_limit, ..plain };
+            recipe.image.get_or_insert_default();
         }
         let split = &mut recipe.data.split;
         if split.by == jishi_recipe::SplitBy::Column {

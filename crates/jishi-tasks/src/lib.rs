@@ -1,5 +1,6 @@
 //! What a task is: example, batch, loss, metrics, prediction.
 
+pub mod labelling;
 pub mod language;
 pub mod losses;
 pub mod metrics;

@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 7] = [
+pub const TASKS: [TaskInfo; 9] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -93,6 +93,26 @@ pub const TASKS: [TaskInfo; 7] = [
         ],
     },
     TaskInfo {
+        name: TaskName::Dpo,
+        description: "prefer chosen answers to rejected ones, and write texts",
+        // Of the margin, as the logit that the chosen answer is the better one.
+        default_loss: LossName::BinaryCrossEntropy,
+        primary_metric: "accuracy",
+        metrics: &[
+            metric(
+                "accuracy",
+                Direction::Higher,
+                "share of pairs whose chosen answer has the higher reward; equal ones count half",
+            ),
+            metric("margin", Direction::Higher, "mean reward of chosen answers above rejected ones"),
+            metric(
+                "chosen_reward",
+                Direction::Higher,
+                "mean reward of chosen answers; below 0 they became less likely, and rejected ones still less",
+            ),
+        ],
+    },
+    TaskInfo {
         name: TaskName::MaskedLm,
         description: "predict tokens that were hidden from a text: pre-training of encoders",
         default_loss: LossName::CrossEntropy,
@@ -138,6 +158,25 @@ pub const TASKS: [TaskInfo; 7] = [
             metric("mrr", Direction::Higher, "mean of 1 / rank of the pair"),
         ],
     },
+    TaskInfo {
+        name: TaskName::ImageClassification,
+        description: "predict one or several labels of an image",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "accuracy",
+        metrics: &[
+            metric("accuracy", Direction::Higher, "share of images with exactly the right labels"),
+            metric(
+                "top5_accuracy",
+                Direction::Higher,
+                "share of images whose label is among the five most probable",
+            ),
+            metric("precision_macro", Direction::Higher, "precision, mean over labels"),
+            metric("recall_macro", Direction::Higher, "recall, mean over labels"),
+            metric("f1_macro", Direction::Higher, "F1, mean over labels"),
+            metric("f1_micro", Direction::Higher, "F1 over all labels of all images together"),
+            metric("ece", Direction::Lower, "expected calibration error, 15 bins of equal width"),
+        ],
+    },
 ];
 
 /// The task of a recipe.
@@ -147,10 +186,12 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
         TaskName::Regression => 0,
         TaskName::Classification => 1,
         TaskName::CausalLm => 2,
-        TaskName::MaskedLm => 3,
-        TaskName::TextClassification => 4,
-        TaskName::Translation => 5,
-        TaskName::TextEmbedding => 6,
+        TaskName::Dpo => 3,
+        TaskName::MaskedLm => 4,
+        TaskName::TextClassification => 5,
+        TaskName::Translation => 6,
+        TaskName::TextEmbedding => 7,
+        TaskName::ImageClassification => 8,
     };
     &TASKS[place]
 }

@@ -76,6 +76,8 @@ pub struct Sample {
     pub prompt: String,
     /// What it wrote.
     pub text: String,
+    /// The text goes on where the prompt ends; a translation does not.
+    pub continues: bool,
 }
 
 /// Examples, batches, loss and metrics of something to learn. The training loop runs any task.
@@ -90,6 +92,13 @@ pub trait Task {
 
     /// A batch of training rows, numbered within the training split.
     fn batch(&self, rows: &[u32]) -> Self::Batch;
+
+    /// A batch in parts of `most` rows, whose losses are together those of the whole. `pass`: the forward pass of the
+    /// part that begins with this row of the batch, for what is drawn anew at every step. Where a batch is as wide as
+    /// its longest row, all parts have to be as wide: masks of dropout depend on places.
+    fn parts(&self, rows: &[u32], most: usize, _pass: &dyn Fn(usize) -> Context) -> Vec<Self::Batch> {
+        rows.chunks(most).map(|part| self.batch(part)).collect()
+    }
 
     /// Sum of the weights of a batch's examples.
     fn weight(&self, batch: &Self::Batch) -> f64;

@@ -249,14 +249,15 @@ impl<'a, T: Task> Trainer<'a, T> {
     pub fn step(&mut self) -> Result<Step, TrainError> {
         let rows = self.next_rows();
         let part = rows.len().div_ceil(self.config.accumulate);
-        let batches: Vec<T::Batch> = rows.chunks(part).map(|r| self.task.batch(r)).collect();
+        let (seed, step, precision) = (self.config.seed, self.progress.step as u64, self.config.precision);
+        let context = |first_row: usize| Context::training(seed, step, first_row).with_precision(precision);
+        let batches = self.task.parts(&rows, part, &context);
         let weight: f64 = batches.iter().map(|b| self.task.weight(b)).sum();
 
         let mut gradients: Collected = Vec::new();
         let mut sum = 0.0;
         for (i, batch) in batches.iter().enumerate() {
-            let mut context = Context::training(self.config.seed, self.progress.step as u64, i * part)
-                .with_precision(self.config.precision);
+            let mut context = context(i * part);
             let loss = self.task.loss(self.model(), batch, &mut context);
             sum += f64::from(loss.clone().into_scalar::<f32>());
             update::collect(self.model(), &mut loss.backward(), &mut gradients);

@@ -207,7 +207,7 @@ pub enum ExportWeights {
     F32,
     /// 16-bit floating point.
     F16,
-    /// bfloat16; not for GGUF.
+    /// bfloat16.
     Bf16,
     /// Blocks of 32 integers of 8 bits; for GGUF.
     #[value(name = "q8_0")]

@@ -132,7 +132,8 @@ impl Running {
             }
             Event::Samples { samples, .. } => {
                 if let (Some(sample), View::Bar(_) | View::Lines) = (samples.first(), &self.view) {
-                    self.line(&one_line(&format!("{}{}", sample.prompt, sample.text)));
+                    let between = if sample.continues { "" } else { " → " };
+                    self.line(&one_line(&format!("{}{between}{}", sample.prompt, sample.text)));
                 }
             }
             Event::Checkpoint { .. } => {}

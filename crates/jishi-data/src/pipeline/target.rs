@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arrow_array::Array;
-use jishi_recipe::{ColumnType, Data, Problem, Scaling, TaskName};
+use jishi_recipe::{ColumnType, Data, Domain, Problem, Scaling, TaskName};
 use serde::{Deserialize, Serialize};
 
 use super::scale::Scaler;
@@ -107,7 +107,7 @@ pub(super) fn check_type(table: &Table, column: usize, task: TaskName) -> Result
         | (TaskName::Classification, ColumnType::Number | ColumnType::Category | ColumnType::Boolean) => {
             Ok(())
         }
-        (other, _) if other.is_language() => {
+        (other, _) if other.domain() != Domain::Tables => {
             Err(Problem::new(format!("a table can't be prepared for {}", other.name())))
         }
         (_, ColumnType::Date) => Err(Problem::new(format!("the target, column `{name}`, holds dates"))

@@ -20,7 +20,7 @@ use crate::error::DataError;
 use crate::source::{Source, cannot_open};
 
 const MAGIC: &[u8; 8] = b"jishitok";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the header: magic, version, bits of a token, key, documents, tokens, whether there are bits of what is
 /// learned, and zeros.
 const HEADER: usize = 80;

@@ -35,6 +35,17 @@ pub struct Document {
     pub continues: bool,
 }
 
+impl Document {
+    /// Prompt and text as what a user says and the assistant answers.
+    #[must_use]
+    pub fn into_conversation(mut self) -> Self {
+        let message = |role: &str, content: String| Message { role: role.into(), content };
+        let asked = message("user", self.prompt.take().unwrap_or_default());
+        self.messages = vec![asked, message("assistant", std::mem::take(&mut self.text))];
+        self
+    }
+}
+
 /// A turn of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {

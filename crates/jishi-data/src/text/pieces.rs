@@ -92,5 +92,9 @@ mod tests {
         let piece = piece_of(&talk, &tokenizer, Some(&template)).unwrap();
         assert_eq!(learned(&piece, &tokenizer), ["é a<|im_end|>", "b<|im_end|>"]);
         assert!(piece_of(&talk, &tokenizer, None).is_err());
+        let piece = piece_of(&prompt.into_conversation(), &tokenizer, Some(&template)).unwrap();
+        assert_eq!(learned(&piece, &tokenizer), ["hi<|im_end|>"]);
+        let whole = tokenizer.decode_all(&piece.ids);
+        assert!(whole.starts_with("<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\nhi"), "{whole}");
     }
 }

@@ -213,6 +213,20 @@ impl Tokenizer {
         Ok(self.inner.encode_fast(text, false).map_err(cannot_encode)?.get_ids().to_vec())
     }
 
+    /// Special tokens as they are written, with their ids.
+    pub(in crate::text) fn specials(&self) -> Vec<(String, u32)> {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special && !token.content.is_empty());
+        special.map(|(id, token)| (token.content.clone(), *id)).collect()
+    }
+
+    /// The same tokenizer, to which special tokens that are written in a text are text.
+    pub(in crate::text) fn without_specials(&self) -> Self {
+        let mut new = self.clone();
+        new.inner.set_encode_special_tokens(true);
+        new
+    }
+
     /// Tokens of many texts, on all cores, in their order.
     ///
     /// # Errors

@@ -8,9 +8,6 @@ pub use read::read;
 pub(crate) use write::{check_length, to_bytes};
 pub use write::{write, write_safetensors};
 
-/// The model types that Jishi can run. Others are refused with this list.
-pub const MODEL_TYPES: [&str; 4] = ["bert", "gpt2", "llama", "marian"];
-
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

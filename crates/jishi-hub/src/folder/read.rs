@@ -8,8 +8,8 @@ use jishi_runs::{folder as limited, tensors};
 use serde_json::Value;
 
 use super::{
-    CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, MODEL_TYPES, SPECIAL_TOKENS, TOKENIZER,
-    TOKENIZER_CONFIG, WEIGHTS, sentence,
+    CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS,
+    sentence,
 };
 use crate::checkpoint::{About, Checkpoint};
 use crate::dtype::Dtype;
@@ -24,8 +24,8 @@ const AGAIN: &str = "download the model again";
 /// Reads the Hugging Face folder `dir`. Weights are only mapped.
 ///
 /// # Errors
-/// [`Problems`] for files that are missing, damaged or do not belong together, for weights that come as a pickle
-/// alone, and for a `model_type` that Jishi can't run; the system's errors.
+/// [`Problems`] for files that are missing, damaged or do not belong together, and for weights that come as a pickle
+/// alone; the system's errors. The family of the model is not looked at.
 pub fn read(dir: &Path) -> Result<Checkpoint, HubError> {
     if !dir.is_dir() {
         return Err(Problem::new("expected a folder with a model").file(dir).into());
@@ -37,7 +37,6 @@ pub fn read(dir: &Path) -> Result<Checkpoint, HubError> {
             .into());
     };
     let mut about = About { config, ..About::default() };
-    check_model_type(dir, &about)?;
     about.tokenizer_json = bytes_of(&dir.join(TOKENIZER))?;
     about.tokenizer_config = json_file(&dir.join(TOKENIZER_CONFIG))?;
     about.special_tokens_map = json_file(&dir.join(SPECIAL_TOKENS))?;
@@ -45,16 +44,6 @@ pub fn read(dir: &Path) -> Result<Checkpoint, HubError> {
     about.chat_template = chat_template(dir, about.tokenizer_config.as_ref())?;
     about.sentence = sentence::read(dir)?;
     Ok(Checkpoint { about, tensors: weights(dir)? })
-}
-
-fn check_model_type(dir: &Path, about: &About) -> Result<(), Problem> {
-    let found = about.model_type();
-    if MODEL_TYPES.contains(&found) {
-        return Ok(());
-    }
-    Err(Problem::new(format!("expected a model_type of {}, found {found:?}", MODEL_TYPES.join(", ")))
-        .file(dir.join(CONFIG))
-        .help("choose a model of one of these families"))
 }
 
 fn chat_template(dir: &Path, config: Option<&Value>) -> Result<Option<String>, HubError> {

@@ -4,6 +4,7 @@ use jishi_recipe::{Problem, Problems};
 use serde_json::{Value, json};
 
 use super::file::File;
+use super::rope;
 use super::value::{MetaValue, Metadata};
 use crate::checkpoint::About;
 use crate::error::HubError;
@@ -115,7 +116,7 @@ impl Arch {
 }
 
 /// The config that a file's metadata stands for.
-pub(super) fn about(file: &File) -> Result<About, Problem> {
+pub(super) fn about(file: &File, bytes: &[u8]) -> Result<About, Problem> {
     let meta = &file.metadata;
     let name = meta.required("general.architecture", MetaValue::as_str)?;
     let Some(arch) = Arch::from_name(name) else {
@@ -127,7 +128,7 @@ pub(super) fn about(file: &File) -> Result<About, Problem> {
         .help("choose a model of one of these families"));
     };
     let mut config = match arch {
-        Arch::Llama => llama(file)?,
+        Arch::Llama => llama(file, bytes)?,
         Arch::Gpt2 => gpt2(meta)?,
     };
     config["torch_dtype"] = "float32".into();
@@ -150,15 +151,10 @@ pub(super) fn about(file: &File) -> Result<About, Problem> {
     Ok(About { config, generation_config: Some(generation), ..About::default() })
 }
 
-fn llama(file: &File) -> Result<Value, Problem> {
+fn llama(file: &File, bytes: &[u8]) -> Result<Value, Problem> {
     let meta = &file.metadata;
     let size = |key: &str| meta.required(&format!("llama.{key}"), MetaValue::as_usize);
     let number = |key: &str| meta.optional(&format!("llama.{key}"), MetaValue::as_f64);
-    if file.tensors.iter().any(|t| t.name == "rope_freqs.weight") || number("rope.scaling.factor")?.is_some()
-    {
-        return Err(Problem::new("the model's rotary frequencies are scaled, which Jishi does not read yet")
-            .help("use a model of the Llama family with a plain context, such as SmolLM2 or Llama 2"));
-    }
     let heads = size("attention.head_count")?;
     let width = size("embedding_length")?;
     let kv_heads = meta.optional("llama.attention.head_count_kv", MetaValue::as_usize)?.unwrap_or(heads);
@@ -189,6 +185,7 @@ fn llama(file: &File) -> Result<Value, Problem> {
         "max_position_embeddings": size("context_length")?,
         "rms_norm_eps": number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
         "rope_theta": number("rope.freq_base")?.unwrap_or(10_000.0),
+        "rope_scaling": rope::read(file, bytes, head)?,
         "attention_bias": has("blk.0.attn_q.bias"),
         "mlp_bias": has("blk.0.ffn_up.bias"),
     }))
@@ -219,7 +216,7 @@ pub(super) fn tensors(file: &File, about: &About, mapped: Mapped) -> Result<Tens
     let index = tensors.add_file(mapped);
     let mut problems = Vec::new();
     let Some(arch) = Arch::from_name(about.model_type()) else { return Ok(tensors) };
-    for tensor in &file.tensors {
+    for tensor in file.tensors.iter().filter(|t| t.name != rope::FACTORS) {
         let Some(name) = arch.hf_name(&tensor.name) else {
             let message = format!("tensor {:?} is not one of a {} model", tensor.name, arch.name());
             problems.push(Problem::new(message).file(&path));

@@ -4,6 +4,7 @@
 
 mod arch;
 mod file;
+mod rope;
 mod tokenizer;
 mod tokenizer_out;
 mod value;
@@ -39,7 +40,7 @@ pub fn read_bytes(path: &Path, bytes: Vec<u8>) -> Result<Checkpoint, HubError> {
 fn checkpoint(mapped: Mapped) -> Result<Checkpoint, HubError> {
     let path = mapped.path.clone();
     let file = file::parse(mapped.bytes(), &path)?;
-    let mut about = arch::about(&file).map_err(|p| p.file(&path))?;
+    let mut about = arch::about(&file, mapped.bytes()).map_err(|p| p.file(&path))?;
     tokenizer::read(&file.metadata, &mut about).map_err(|p| p.file(&path))?;
     let tensors = arch::tensors(&file, &about, mapped)?;
     Ok(Checkpoint { about, tensors })

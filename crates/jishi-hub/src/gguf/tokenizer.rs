@@ -49,6 +49,7 @@ pub(super) fn read(meta: &Metadata, about: &mut About) -> Result<(), Problem> {
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": false,
+        "model_input_names": ["input_ids", "attention_mask"],
     });
     if let Some(context) = about.number("max_position_embeddings").or_else(|| about.number("n_positions")) {
         config["model_max_length"] = context.into();

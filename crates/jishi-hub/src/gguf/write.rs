@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::arch::Arch;
 use super::file::{DEFAULT_ALIGNMENT, MAGIC};
-use super::tokenizer_out;
 use super::value::{MetaValue, Metadata};
+use super::{rope, tokenizer_out};
 use crate::checkpoint::{About, Weights};
 use crate::dtype::Dtype;
 use crate::error::HubError;
@@ -22,7 +22,7 @@ use crate::tensors::{Order, pair_rows, transpose};
 
 const VERSION: u32 = 3;
 
-/// Writes a Llama or GPT-2 model with its tokenizer. `dtype` is F32, F16 or Q8_0, for matrices; vectors stay F32, and
+/// Writes a Llama or GPT-2 model with its tokenizer. `dtype` is F32, F16, BF16 or Q8_0, for matrices; vectors stay F32, and
 /// matrices whose rows are not whole blocks become F16.
 ///
 /// # Errors
@@ -39,13 +39,15 @@ pub fn write(path: &Path, about: &About, weights: &dyn Weights, dtype: Dtype) ->
     let file_type = match dtype {
         Dtype::F32 => 0,
         Dtype::F16 => 1,
+        Dtype::BF16 => 32,
         Dtype::Q8_0 => 7,
         other => {
-            let message = format!("expected F32, F16 or Q8_0 as type of a GGUF file, found {}", other.name());
+            let message =
+                format!("expected F32, F16, BF16 or Q8_0 as type of a GGUF file, found {}", other.name());
             return Err(named(Problem::new(message)));
         }
     };
-    let plans = plan(arch, about, weights, dtype).map_err(named)?;
+    let mut plans = plan(arch, about, weights, dtype).map_err(named)?;
     let mut meta = Metadata::default();
     meta.set("general.architecture", MetaValue::Text(arch.name().into()));
     meta.set("general.type", MetaValue::Text("model".into()));
@@ -54,7 +56,7 @@ pub fn write(path: &Path, about: &About, weights: &dyn Weights, dtype: Dtype) ->
     }
     meta.set("general.file_type", MetaValue::U32(file_type));
     meta.set("general.quantization_version", MetaValue::U32(2));
-    config(arch, about, &mut meta).map_err(named)?;
+    plans.extend(config(arch, about, &mut meta).map_err(named)?);
     tokenizer_out::add(about, &mut meta).map_err(named)?;
     save(path, weights, &meta, &plans)
 }
@@ -67,6 +69,8 @@ struct Plan {
     shape: Vec<usize>,
     dtype: Dtype,
     order: Order,
+    /// Where they are not those of `from`.
+    values: Option<Vec<f32>>,
 }
 
 fn plan(arch: Arch, about: &About, weights: &dyn Weights, dtype: Dtype) -> Result<Vec<Plan>, Problem> {
@@ -92,12 +96,13 @@ fn plan(arch: Arch, about: &About, weights: &dyn Weights, dtype: Dtype) -> Resul
         } else {
             dtype
         };
-        plans.push(Plan { from, to, shape, dtype, order });
+        plans.push(Plan { from, to, shape, dtype, order, values: None });
     }
     Ok(plans)
 }
 
-fn config(arch: Arch, about: &About, meta: &mut Metadata) -> Result<(), Problem> {
+/// Sets the model's sizes; gives a tensor where one of them is a tensor in GGUF.
+fn config(arch: Arch, about: &About, meta: &mut Metadata) -> Result<Option<Plan>, Problem> {
     let size = |names: &[&str]| {
         let found = names.iter().find_map(|name| about.number(name)).and_then(|n| u32::try_from(n).ok());
         found
@@ -122,11 +127,6 @@ fn config(arch: Arch, about: &About, meta: &mut Metadata) -> Result<(), Problem>
     match arch {
         Arch::Gpt2 => set("attention.layer_norm_epsilon", number("layer_norm_epsilon", 1e-5)),
         Arch::Llama => {
-            if about.config.get("rope_scaling").is_some_and(|v| !v.is_null()) {
-                return Err(Problem::new(
-                    "the model's rotary frequencies are scaled, which is not written yet",
-                ));
-            }
             let head = size(&["head_dim"]).or_else(|p| width.checked_div(heads).ok_or(p))?;
             set("attention.head_count_kv", MetaValue::U32(size(&["num_key_value_heads"]).unwrap_or(heads)));
             set("attention.layer_norm_rms_epsilon", number("rms_norm_eps", 1e-6));
@@ -134,9 +134,18 @@ fn config(arch: Arch, about: &About, meta: &mut Metadata) -> Result<(), Problem>
             set("attention.value_length", MetaValue::U32(head));
             set("rope.dimension_count", MetaValue::U32(head));
             set("rope.freq_base", number("rope_theta", 10_000.0));
+            let factors = rope::write(about, head as usize, meta)?;
+            return Ok(factors.map(|values| Plan {
+                from: rope::FACTORS.into(),
+                to: rope::FACTORS.into(),
+                shape: vec![values.len()],
+                dtype: Dtype::F32,
+                order: Order::Same,
+                values: Some(values),
+            }));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn save(path: &Path, weights: &dyn Weights, meta: &Metadata, plans: &[Plan]) -> Result<(), HubError> {
@@ -179,7 +188,10 @@ fn save(path: &Path, weights: &dyn Weights, meta: &Metadata, plans: &[Plan]) -> 
 }
 
 fn encode(plan: &Plan, weights: &dyn Weights) -> Result<Vec<u8>, Problem> {
-    let values = weights.values(&plan.from)?;
+    let values = match &plan.values {
+        Some(values) => Cow::Borrowed(values.as_slice()),
+        None => weights.values(&plan.from)?,
+    };
     check_length(&plan.from, &plan.shape, values.len())?;
     let values: Cow<'_, [f32]> = match plan.order {
         Order::Same => values,

@@ -3,6 +3,7 @@
 mod attention;
 mod cross_entropy;
 mod embedding;
+mod frozen;
 mod gated;
 mod linear;
 mod norm;

@@ -99,10 +99,13 @@ impl From<&Gpt2Config> for DecoderConfig {
 
 impl From<&LlamaConfig> for DecoderConfig {
     fn from(config: &LlamaConfig) -> Self {
-        let scaling = match config.rope_scaling {
+        let scaling = match &config.rope_scaling {
             RopeScaling::None => RotaryScaling::None,
-            RopeScaling::Linear(factor) => RotaryScaling::Linear { factor },
-            RopeScaling::Llama3(llama3) => RotaryScaling::Llama3(llama3),
+            RopeScaling::Linear(factor) => RotaryScaling::Linear { factor: *factor },
+            RopeScaling::Llama3(llama3) => RotaryScaling::Llama3(*llama3),
+            RopeScaling::Factors(factors) => {
+                RotaryScaling::Factors(factors.iter().map(|f| 1.0 / f).collect())
+            }
         };
         let rotary = RotaryPositions { theta: config.rope_theta, layout: Layout::Half, scaling };
         Self {

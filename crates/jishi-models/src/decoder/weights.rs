@@ -337,16 +337,20 @@ fn llama_attention<S: TensorSource + ?Sized>(
             let size = if layer == "q_proj" { group * dim } else { dim };
             let columns: Vec<usize> = (head * size..(head + 1) * size).collect();
             parts.push(matrix.pack(format, 0..width, &columns));
-            // All three have one, or none has.
-            match (&bias, &mut *biases) {
-                (Some(bias), Some(biases)) => biases.extend_from_slice(&bias[head * size..][..size]),
-                _ => *biases = None,
-            }
+            extend(biases, bias.as_deref().map(|bias| &bias[head * size..][..size]));
         }
     }
     let second = tensors.matrix(&format!("{name}.o_proj.weight"), queries, width);
     let bias = tensors.optional(&format!("{name}.o_proj.bias"), width);
     joined(format, firsts, &second, group * dim, bias)
+}
+
+/// Biases of layers beside each other: all have one, or none has.
+fn extend(biases: &mut Option<Vec<f32>>, more: Option<&[f32]>) {
+    match (biases.as_mut(), more) {
+        (Some(biases), Some(more)) => biases.extend_from_slice(more),
+        _ => *biases = None,
+    }
 }
 
 fn llama_feed_forward<S: TensorSource + ?Sized>(
@@ -355,15 +359,18 @@ fn llama_feed_forward<S: TensorSource + ?Sized>(
     config: &DecoderConfig,
 ) -> Pair {
     let (width, hidden, format) = (config.width, config.hidden, tensors.format);
-    let mut firsts: Vec<First> = parts(hidden).map(|_| (Vec::new(), None)).collect();
+    let mut firsts: Vec<First> = parts(hidden).map(|_| (Vec::new(), Some(Vec::new()))).collect();
     for layer in ["gate_proj", "up_proj"] {
         let matrix = tensors.matrix(&format!("{name}.{layer}.weight"), width, hidden);
-        for (range, (parts, _)) in parts(hidden).zip(&mut firsts) {
+        let bias = tensors.optional(&format!("{name}.{layer}.bias"), hidden);
+        for (range, (parts, biases)) in parts(hidden).zip(&mut firsts) {
+            extend(biases, bias.as_deref().map(|bias| &bias[range.clone()]));
             parts.push(matrix.pack(format, 0..width, &range.collect::<Vec<_>>()));
         }
     }
     let second = tensors.matrix(&format!("{name}.down_proj.weight"), hidden, width);
-    joined(format, firsts, &second, part(hidden), None)
+    let bias = tensors.optional(&format!("{name}.down_proj.bias"), width);
+    joined(format, firsts, &second, part(hidden), bias)
 }
 
 /// First layers with the rows of the second that read them, `size` a share.

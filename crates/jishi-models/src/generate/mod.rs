@@ -1,7 +1,7 @@
 //! Text from a model that gives logits: sampling, stop strings, beam search, constrained output.
 //!
 //! Nothing here knows a model: [`NextTokenLogits`] continues one text, [`Hypotheses`] continues several that have
-//! grown from one. Both are implemented for a [`Decoder`].
+//! grown from one. Both are implemented for a [`Decoder`]; a [`Translator`] writes with an encoder-decoder.
 
 pub mod beam;
 pub mod constraint;
@@ -11,6 +11,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 mod tokens;
+pub mod translator;
 
 use std::ops::ControlFlow;
 
@@ -20,6 +21,7 @@ pub use generation::{Finish, GenerateOptions, Generated, Generation, Piece};
 pub use sampling::{LogProbability, Sampler, SamplingOptions, log_probability};
 pub use stop::Shown;
 pub use tokens::{TokenSet, TokenTable};
+pub use translator::Translator;
 
 use crate::decoder::{Decoder, Sequence};
 use crate::error::ModelError;

@@ -1,6 +1,7 @@
 //! Tables of embeddings, of tokens and of positions.
 
 use burn::module::{Module, Param};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use jishi_kernels::cpu::cross_entropy::{Layout, Options};
 use jishi_kernels::{Precision, ops};
@@ -74,6 +75,30 @@ pub fn next_token_loss(
     let [batch, time, width] = x.dims();
     let x = x.reshape([batch * time, width]);
     ops::linear_cross_entropy(x, output, Layout::OutIn, targets, options, precision)
+}
+
+/// Log-probabilities of tokens, `[rows]`, from the logits of at most `most` rows at a time: without a tape no others are
+/// ever in memory.
+///
+/// # Shapes
+/// - x: `[rows, width]`, output: `[vocabulary, width]`, targets: `[rows]`
+#[must_use]
+pub fn log_probabilities(
+    x: Tensor<2>,
+    output: Tensor<2>,
+    targets: Tensor<1, Int>,
+    precision: Precision,
+    most: usize,
+) -> Tensor<1> {
+    let ([rows, width], [vocabulary, _]) = (x.dims(), output.dims());
+    let of = |first: usize| {
+        let count = most.min(rows - first);
+        let part = x.clone().narrow(0, first, count).reshape([1, count, width]);
+        let logits = next_token_logits(part, output.clone(), precision).reshape([count, vocabulary]);
+        let targets = targets.clone().narrow(0, first, count).reshape([count, 1]);
+        log_softmax(logits, 1).gather(1, targets).reshape([count])
+    };
+    Tensor::cat((0..rows).step_by(most).map(of).collect(), 0)
 }
 
 /// Rows and a table of an output layer with a bias, as the loss of [`ops::linear_cross_entropy`] takes them: the bias

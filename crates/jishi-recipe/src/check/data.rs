@@ -2,10 +2,19 @@
 
 use super::Checker;
 use crate::shape::join;
-use crate::types::{Format, Scaling, SplitBy, TaskName};
+use crate::types::{Domain, Format, Scaling, SplitBy, TaskName};
 
-/// Keys that only recipes of other tasks have: what learns from text has no table to prepare.
-pub(crate) const TABLE_KEYS: [&str; 9] = [
+/// Keys of [data] that a task on something else than tables does not have.
+pub(crate) fn table_keys(domain: Domain) -> &'static [&'static str] {
+    match domain {
+        Domain::Tables => &[],
+        // Decoded images may take more memory than there is.
+        Domain::Images => &TABLE_KEYS[..TABLE_KEYS.len() - 1],
+        Domain::Texts => &TABLE_KEYS,
+    }
+}
+
+const TABLE_KEYS: [&str; 9] = [
     "features",
     "ignore",
     "types",
@@ -41,13 +50,6 @@ impl Checker<'_> {
     /// What tasks on tables ask of it.
     pub(super) fn table(&mut self) {
         let data = &self.recipe.data;
-        for key in ["text", "tokenizer", "generate"] {
-            if self.places.is_set(key) {
-                let task = self.recipe.task.name();
-                let message = format!("[{key}] is for tasks that learn from text, and the task is {task}");
-                self.fault(&[key, "task"], message, "leave it out");
-            }
-        }
         if data.target.is_none() {
             let help = "Column to predict. For example: target = \"price\"";
             self.lack("data", &["data.target"], "[data] needs the key `target`", help);

@@ -1,20 +1,22 @@
 //! Checks of recipes that learn from text.
 
-use super::{Checker, TABLE_KEYS};
+use super::Checker;
 use crate::language::{DocumentUnit, LlamaModel, PretrainedModel, TokenizerKind, Trainable};
 use crate::types::{Model, SplitBy, TaskName};
 
 impl Checker<'_> {
     pub(super) fn language(&mut self) {
         let task = self.recipe.task;
-        for key in TABLE_KEYS {
-            let path = format!("data.{key}");
-            if self.places.is_set(&path) {
-                let message = format!("`{path}` is for tables, and the task is {}", task.name());
-                self.fault(&[&path, "task"], message, "leave it out; [text] says how text is read");
-            }
-        }
         self.target();
+        let parts = self.recipe.train.accumulate;
+        if parts > 1 && task == TaskName::TextEmbedding {
+            let message = format!(
+                "`train.accumulate` is {parts}: the loss of {} compares all texts of a batch, and is no sum over parts",
+                task.name()
+            );
+            let help = "leave it out; make `train.batch` smaller where memory is short";
+            self.fault(&["train.accumulate", "task"], message, help);
+        }
         self.text();
         self.tokenizer();
         self.generate();
@@ -37,32 +39,52 @@ impl Checker<'_> {
             self.lack("data", &["data.target"], message, format!("for example: {example}"));
         } else if !needs && self.recipe.data.target.is_some() {
             let message = format!("`data.target` has no meaning for {}: the text is the target", task.name());
-            self.fault(
-                &["data.target", "task"],
-                message,
-                "leave it out; `text.column` names the column of the text",
-            );
+            let help = match task {
+                TaskName::Dpo => "leave it out; `text.rejected` names the column of the rejected answer",
+                _ => "leave it out; `text.column` names the column of the text",
+            };
+            self.fault(&["data.target", "task"], message, help);
         }
     }
 
     fn text(&mut self) {
-        let Some(text) = &self.recipe.text else { return };
         let task = self.recipe.task;
-        if text.column.is_empty() {
-            self.fault(
-                &["text.column"],
-                "`text.column`: expected the name of a column, found an empty string",
-                "",
-            );
+        let text = self.recipe.text.as_ref();
+        if task == TaskName::Dpo && text.is_none_or(|t| t.rejected.is_none()) {
+            let message =
+                "[text] needs the key `rejected` for dpo: the column of the answer that was rejected";
+            let help = "for example: prompt = \"prompt\", column = \"chosen\", rejected = \"rejected\"";
+            self.lack("text", &["text.rejected", "text", "task"], message, help);
+        }
+        let Some(text) = text else { return };
+        for (key, name) in [("text.column", Some(&text.column)), ("text.rejected", text.rejected.as_ref())] {
+            if name.is_some_and(String::is_empty) {
+                let message = format!("`{key}`: expected the name of a column, found an empty string");
+                self.fault(&[key], message, "");
+            }
         }
         if let Some(length) = text.max_length {
             self.at_least("text.max_length", length, 2);
         }
-        let answers = [("text.messages", &text.messages), ("text.prompt", &text.prompt)];
-        for (key, _) in answers.into_iter().filter(|(_, value)| value.is_some() && task != TaskName::CausalLm)
-        {
-            let message = format!("`{key}` is for causal-lm, and the task is {}", task.name());
-            self.fault(&[key, "task"], message, "leave it out");
+        let (causal, dpo) = (task == TaskName::CausalLm, task == TaskName::Dpo);
+        for (key, value, fits, tasks) in [
+            ("text.messages", &text.messages, causal, "causal-lm"),
+            ("text.prompt", &text.prompt, causal || dpo, "causal-lm and dpo"),
+            ("text.rejected", &text.rejected, dpo, "dpo"),
+        ] {
+            if value.is_some() && !fits {
+                let message = format!("`{key}` is for {tasks}, and the task is {}", task.name());
+                self.fault(&[key, "task"], message, "leave it out");
+            }
+        }
+        if text.whole_words && task != TaskName::MaskedLm {
+            let message = format!("`text.whole_words` is for masked-lm, and the task is {}", task.name());
+            self.fault(&["text.whole_words", "task"], message, "leave it out");
+        }
+        if text.chat && text.prompt.is_none() {
+            let message = "`text.chat` needs `text.prompt`: the column of what the user says";
+            let help = "for example: prompt = \"question\", column = \"answer\"; whole conversations are `text.messages`";
+            self.fault(&["text.chat"], message, help);
         }
         if text.messages.is_some() && text.prompt.is_some() {
             let message =
@@ -110,17 +132,21 @@ impl Checker<'_> {
     fn generate(&mut self) {
         let task = self.recipe.task;
         if !task.writes_text() {
-            if self.places.is_set("generate") {
-                let message =
-                    format!("[generate] is for tasks that write text, and the task is {}", task.name());
-                self.fault(&["generate", "task"], message, "leave it out");
-            }
             return;
         }
         let Some(generate) = &self.recipe.generate else { return };
         self.at_least("generate.max_tokens", generate.max_tokens, 1);
         self.at_least("generate.beams", generate.beams, 1);
         self.not_negative("generate.temperature", generate.temperature);
+        if task == TaskName::Translation {
+            for key in ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"] {
+                let path = format!("generate.{key}");
+                if self.places.is_set(&path) {
+                    let message = format!("`{path}` has no effect: a translation is the most likely text");
+                    self.fault(&[&path, "task"], message, "leave it out; `generate.beams` widens the search");
+                }
+            }
+        }
         let p = generate.top_p;
         self.number("generate.top_p", p, p > 0.0 && p <= 1.0, "above 0, 1 at most");
         self.share("generate.min_p", generate.min_p);

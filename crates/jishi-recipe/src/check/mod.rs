@@ -4,12 +4,13 @@ mod data;
 mod language;
 mod model;
 mod train;
+mod vision;
 
-pub(crate) use data::TABLE_KEYS;
+pub(crate) use data::table_keys;
 
 use crate::places::Places;
 use crate::problem::Problem;
-use crate::types::{Recipe, TaskName};
+use crate::types::{Domain, Recipe, TaskName};
 
 /// Every contradiction in a recipe and every value out of its range, each with its place.
 ///
@@ -45,10 +46,11 @@ pub(crate) fn findings(recipe: &Recipe, places: &Places) -> Vec<Finding> {
     let mut checker = Checker { recipe, places, found: Vec::new() };
     checker.name();
     checker.source();
-    if recipe.task.is_language() {
-        checker.language();
-    } else {
-        checker.table();
+    checker.sections();
+    match recipe.task.domain() {
+        Domain::Tables => checker.table(),
+        Domain::Texts => checker.language(),
+        Domain::Images => checker.vision(),
     }
     checker.model();
     checker.train();
@@ -77,12 +79,16 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
             "ece",
         ],
         TaskName::CausalLm => &["perplexity", "bits_per_byte"],
+        TaskName::Dpo => &["accuracy", "margin", "chosen_reward"],
         TaskName::MaskedLm => &["perplexity", "accuracy"],
         TaskName::TextClassification => {
             &["accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro"]
         }
         TaskName::Translation => &["perplexity", "accuracy", "bleu", "chrf"],
         TaskName::TextEmbedding => &["recall_at_1", "recall_at_10", "mrr"],
+        TaskName::ImageClassification => {
+            &["accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "ece"]
+        }
     }
 }
 
@@ -140,6 +146,38 @@ impl Checker<'_> {
     fn at_least(&mut self, key: &str, value: usize, least: usize) {
         if value < least {
             self.fault(&[key], format!("`{key}`: expected at least {least}, found {value}"), "");
+        }
+    }
+
+    /// Sections and keys that are for tasks on something else.
+    fn sections(&mut self) {
+        let task = self.recipe.task;
+        let sections = [
+            ("text", Domain::Texts, "text"),
+            ("tokenizer", Domain::Texts, "text"),
+            ("image", Domain::Images, "images"),
+        ];
+        for (key, domain, what) in sections {
+            if task.domain() != domain && self.places.is_set(key) {
+                let message =
+                    format!("[{key}] is for tasks that learn from {what}, and the task is {}", task.name());
+                self.fault(&[key, "task"], message, "leave it out");
+            }
+        }
+        if !task.writes_text() && self.places.is_set("generate") {
+            let message = format!("[generate] is for tasks that write text, and the task is {}", task.name());
+            self.fault(&["generate", "task"], message, "leave it out");
+        }
+        for key in table_keys(task.domain()) {
+            let path = format!("data.{key}");
+            if self.places.is_set(&path) {
+                let message = format!("`{path}` is for tables, and the task is {}", task.name());
+                let help = match task.domain() {
+                    Domain::Images => "leave it out; [image] says how images are read",
+                    _ => "leave it out; [text] says how text is read",
+                };
+                self.fault(&[&path, "task"], message, help);
+            }
         }
     }
 

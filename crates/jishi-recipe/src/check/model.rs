@@ -1,7 +1,9 @@
 //! Checks of `[model]`.
 
 use super::Checker;
-use crate::types::{CategoryEncoding, FtTransformerModel, Init, MlpModel, Model, Norm, NumberEmbedding};
+use crate::types::{
+    CategoryEncoding, FtTransformerModel, Init, MlpModel, Model, Norm, NumberEmbedding, TaskName,
+};
 
 impl Checker<'_> {
     pub(super) fn model(&mut self) {
@@ -10,7 +12,11 @@ impl Checker<'_> {
             let message =
                 format!("a model of family \"{}\" can't be trained for {}", model.family(), task.name());
             let tasks: Vec<&str> = model.tasks().iter().map(|t| t.name()).collect();
-            let help = format!("tasks of \"{}\": {}", model.family(), tasks.join(", "));
+            let help = match task {
+                // What answers are compared with is the model as it was before.
+                TaskName::Dpo => "name a model that was trained before: from = \"runs/NAME\"".to_owned(),
+                _ => format!("tasks of \"{}\": {}", model.family(), tasks.join(", ")),
+            };
             self.fault(&["model.family", "task"], message, help);
         }
         let init = match model {
@@ -20,6 +26,9 @@ impl Checker<'_> {
             Model::EncoderDecoder(m) => {
                 return self.transformer(m.layers, m.heads, m.width, m.context, m.dropout);
             }
+            Model::ResNet(m) => return self.resnet(m),
+            Model::Vgg(m) => return self.vgg(m),
+            Model::Vit(m) => return self.vit(m),
             Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {

@@ -3,7 +3,8 @@
 use super::{Checker, metrics};
 use crate::suggest::nearest;
 use crate::types::{
-    ClassWeights, EarlyStopping, LossName, NamedClassWeights, Optimizer, ScheduleName, SplitBy, TaskName,
+    ClassWeights, Domain, EarlyStopping, Loss, LossName, NamedClassWeights, Optimizer, ScheduleName, SplitBy,
+    TaskName,
 };
 
 impl Checker<'_> {
@@ -190,8 +191,9 @@ impl Checker<'_> {
             LossName::BinaryCrossEntropy => (Some(true), "binary-cross-entropy"),
             LossName::Focal => (Some(true), "focal"),
         };
-        let (task, language) = (self.recipe.task.name(), self.recipe.task.is_language());
-        let classify = language || self.recipe.task == TaskName::Classification;
+        let task = self.recipe.task.name();
+        let table = self.recipe.task.domain() == Domain::Tables;
+        let classify = self.recipe.task != TaskName::Regression;
         match of_classes {
             Some(true) if !classify => {
                 let message = format!("the loss \"{written}\" compares classes, and the task is regression");
@@ -203,7 +205,11 @@ impl Checker<'_> {
                     "losses of a classification: \"cross-entropy\", \"binary-cross-entropy\", \"focal\"";
                 self.fault(name, message, help);
             }
-            Some(true) if language && loss.name != LossName::CrossEntropy => {
+            Some(true) if self.recipe.task == TaskName::Dpo => {
+                let message = format!("the loss \"{written}\" compares classes, and the task is dpo");
+                self.fault(name, message, "leave it out: the task has a loss of its own");
+            }
+            Some(true) if !table && loss.name != LossName::CrossEntropy => {
                 let message = format!("the loss \"{written}\" is for tables, and the task is {task}");
                 self.fault(name, message, "leave it out: the task has a loss of its own");
             }
@@ -212,12 +218,26 @@ impl Checker<'_> {
         self.positive("train.loss.delta", loss.delta);
         self.share("train.loss.label_smoothing", loss.label_smoothing);
         self.not_negative("train.loss.gamma", loss.gamma);
+        self.positive("train.loss.beta", loss.beta);
+        if self.recipe.task == TaskName::Dpo {
+            let smoothing = loss.label_smoothing;
+            if (0.5..1.0).contains(&smoothing) {
+                // At a half a pair says nothing; above, the opposite.
+                self.number("train.loss.label_smoothing", smoothing, false, "from 0 to below 0.5 for dpo");
+            }
+        } else if loss.beta != Loss::default().beta {
+            let message = format!("`train.loss.beta` is for dpo, and the task is {task}");
+            self.fault(&["train.loss.beta", "task"], message, "leave it out");
+        }
         if !classify && loss.label_smoothing != 0.0 {
             let about = &["train.loss.label_smoothing", "task"];
             self.fault(about, "`label_smoothing` is for classes, and the task is regression", "leave it out");
         }
         let weights = &["train.loss.class_weights", "task"];
-        let weighs = classify && (!language || self.recipe.task == TaskName::TextClassification);
+        let weighs = matches!(
+            self.recipe.task,
+            TaskName::Classification | TaskName::TextClassification | TaskName::ImageClassification
+        );
         if !weighs && loss.class_weights != ClassWeights::Named(NamedClassWeights::None) {
             let message = format!("`class_weights` is for classes, and the task is {task}");
             self.fault(weights, message, "leave it out");

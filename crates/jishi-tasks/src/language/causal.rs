@@ -11,25 +11,17 @@ use jishi_data::text::tokenizer::Tokenizer;
 use jishi_data::text::windows::{IGNORE, WindowBatch, Windows};
 use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_models::generate::TokenTable;
-use jishi_models::language::{CausalConfig, CausalModel};
-use jishi_models::{Context, LayerRates, ModelError, merge_lora};
+use jishi_models::{CausalModel, Context, LayerRates};
 use jishi_recipe::{Precision, Recipe, TaskName};
 use serde_json::{Map, Value};
 
 use crate::language::writer::{prompt_tokens, token_table};
-use crate::language::{LanguageTask, Writer, text_of};
+use crate::language::{LanguageTask, NOTHING, Writer, indices, text_of};
 use crate::registry::{self, TaskInfo};
 use crate::task::{Direction, Evaluation, Sample, SplitName, Task, TaskError};
 
 /// Tokens of a forward pass in evaluation, about.
 const TOKENS: usize = 1 << 14;
-
-/// [`IGNORE`] as an index of Burn's, which are never negative.
-const NOTHING: u32 = i32::MAX as u32;
-
-fn indices(tokens: &[u32]) -> Vec<i32> {
-    tokens.iter().map(|t| if *t == IGNORE { i32::MAX } else { *t as i32 }).collect()
-}
 
 /// Next-token prediction over windows of a text.
 #[derive(Debug)]
@@ -202,18 +194,6 @@ impl LanguageTask for CausalTask {
 
     fn does(&self) -> String {
         "predicts the next token of a text, and so writes texts".into()
-    }
-
-    fn config(&self, model: &CausalModel) -> Value {
-        model.config().to_hf()
-    }
-
-    fn build(&self, config: &Value, device: &Device) -> Result<CausalModel, ModelError> {
-        Ok(CausalModel::init(&CausalConfig::from_hf(config)?, 0, device))
-    }
-
-    fn plain(&self, model: &CausalModel) -> CausalModel {
-        merge_lora(model.clone())
     }
 
     /// The mean loss of each text.

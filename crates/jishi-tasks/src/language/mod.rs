@@ -1,18 +1,69 @@
 //! Tasks that learn from text, one file each.
 
 pub mod causal;
+pub mod classification;
+pub mod dpo;
+pub mod embedding;
+pub mod masked;
+pub mod texts;
+pub mod translation;
 pub mod writer;
 
 pub use causal::CausalTask;
+pub use classification::ClassificationTask;
+pub use dpo::DpoTask;
+pub use embedding::EmbeddingTask;
+pub use masked::MaskedTask;
+pub use translation::TranslationTask;
 pub use writer::Writer;
 
-use jishi_models::ModelError;
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use jishi_data::text::windows::IGNORE;
+use jishi_models::{LanguageConfig, LanguageModel, ModelError, merge_lora};
 use serde_json::{Map, Value};
 
-use crate::task::{Task, TaskError};
+use crate::task::{Evaluation, SplitName, Task, TaskError};
+
+/// An evaluation, with what a run's report says besides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Loss and metrics.
+    pub evaluation: Evaluation,
+    /// 95 % bootstrap intervals of metrics, where the task has them.
+    pub intervals: BTreeMap<String, [f64; 2]>,
+    /// Of a task that tells one class, what it told.
+    pub classes: Option<ClassOutputs>,
+}
+
+/// Probabilities of classes, and the actual ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassOutputs {
+    /// The classes in order.
+    pub names: Vec<String>,
+    /// The actual class of each example, `[examples]`.
+    pub actual: Vec<u32>,
+    /// Row-major `[examples, classes]`.
+    pub probabilities: Vec<f64>,
+}
+
+impl From<Evaluation> for Measured {
+    fn from(evaluation: Evaluation) -> Self {
+        Self { evaluation, intervals: BTreeMap::new(), classes: None }
+    }
+}
+
+/// [`IGNORE`] as an index of Burn's, which are never negative.
+pub(crate) const NOTHING: u32 = i32::MAX as u32;
+
+/// Tokens as indices of Burn's.
+pub(crate) fn indices(tokens: &[u32]) -> Vec<i32> {
+    tokens.iter().map(|t| if *t == IGNORE { NOTHING as i32 } else { *t as i32 }).collect()
+}
 
 /// A task on text, for what is the same of all of them: packing and checking a model.
-pub trait LanguageTask: Task {
+pub trait LanguageTask: Task<Model: LanguageModel> {
     /// The metric that is shown first.
     fn primary_metric(&self) -> &'static str;
 
@@ -20,22 +71,42 @@ pub trait LanguageTask: Task {
     fn does(&self) -> String;
 
     /// A model's sizes, as a Hugging Face `config.json`.
-    fn config(&self, model: &Self::Model) -> Value;
+    fn config(&self, model: &Self::Model) -> Value {
+        model.config().to_hf()
+    }
 
     /// A model of these sizes, for weights to be put into.
     ///
     /// # Errors
     /// Sizes that make no model of the task.
-    fn build(&self, config: &Value, device: &burn::tensor::Device) -> Result<Self::Model, ModelError>;
+    fn build(&self, config: &Value, device: &Device) -> Result<Self::Model, ModelError> {
+        Ok(Self::Model::init(&<Self::Model as LanguageModel>::Config::from_hf(config)?, 0, device))
+    }
 
     /// The model with its low-rank additions put into its weights: what is packed and served.
-    fn plain(&self, model: &Self::Model) -> Self::Model;
+    fn plain(&self, model: &Self::Model) -> Self::Model {
+        merge_lora(model.clone())
+    }
 
     /// Numbers that a model gives for inputs, to show that its package gives the same.
     ///
     /// # Errors
     /// Inputs that the model can't read.
     fn golden(&self, model: &Self::Model, inputs: &[Map<String, Value>]) -> Result<Vec<Vec<f64>>, TaskError>;
+
+    /// All that a run's report says of a split. `resamples`: draws of the bootstrap.
+    ///
+    /// # Errors
+    /// As [`Task::evaluate`].
+    fn report(
+        &self,
+        model: &Self::Model,
+        split: SplitName,
+        _resamples: usize,
+        _seed: u64,
+    ) -> Result<Measured, TaskError> {
+        Ok(self.evaluate(model, split)?.into())
+    }
 }
 
 /// The text of an input row.

@@ -49,7 +49,7 @@ impl Writer {
             let mut sequence = decoder.sequence();
             let mut text = DecoderText { decoder, sequence: &mut sequence };
             let written = generate(&mut text, &tokens, generation, &mut |_| ControlFlow::Continue(()))?;
-            samples.push(Sample { prompt: prompt.clone(), text: written.text });
+            samples.push(Sample { prompt: prompt.clone(), text: written.text, continues: true });
         }
         Ok(samples)
     }

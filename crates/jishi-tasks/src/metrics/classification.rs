@@ -121,7 +121,9 @@ fn log_loss(actual: &[u32], probabilities: &[f64], classes: usize, weights: &[f6
 }
 
 /// Expected calibration error (Guo et al. 2017, equation 3): 15 bins of equal width of the top class's probability.
-fn calibration_error(actual: &[u32], probabilities: &[f64], classes: usize, weights: &[f64]) -> f64 {
+/// `probabilities` is row-major `[rows, classes]`.
+#[must_use]
+pub fn calibration_error(actual: &[u32], probabilities: &[f64], classes: usize, weights: &[f64]) -> f64 {
     let total: f64 = weights.iter().sum();
     let rows = probabilities.chunks_exact(classes).zip(actual).zip(weights).map(|((row, class), w)| {
         let top = most_probable(row);

@@ -9,5 +9,7 @@ mod regression;
 pub mod translation;
 
 pub use bootstrap::intervals;
-pub use classification::{Confusion, classification, most_probable, weighted_classification};
+pub use classification::{
+    Confusion, calibration_error, classification, most_probable, weighted_classification,
+};
 pub use regression::{regression, weighted_regression};

@@ -1,5 +1,6 @@
-//! Losses against PyTorch, metrics against scikit-learn, and the table task from rows to predictions.
+//! Losses and preferences against PyTorch, metrics against scikit-learn, and the table task from rows to predictions.
 
+mod dpo;
 mod losses;
 mod metrics;
 mod table;

@@ -7,14 +7,12 @@ use std::time::Instant;
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
 use jishi_recipe::{Problem, Problems, Recipe};
-use jishi_runs::manifest::Fingerprint;
 use jishi_tasks::{SplitName, Task};
 use serde::Serialize;
 
 use crate::error::TrainError;
-use crate::job::language::{Work, with_prepared};
-use crate::job::prepare::Source;
 use crate::job::subject::Subject;
+use crate::job::work::{Folds, Work, with_prepared};
 use crate::trainer::{Plan, Trainer};
 
 /// Steps that are timed, after as many to warm up.
@@ -52,29 +50,22 @@ pub struct CheckReport {
 /// # Errors
 /// Everything that is wrong with data and recipe; a disk that is too small.
 pub fn check(recipe: &Recipe, base: &Path, root: &Path, device: &Device) -> Result<CheckReport, TrainError> {
-    if recipe.task.is_language() {
-        return with_prepared(recipe, base, device, CheckText { recipe, root, device });
-    }
-    let source = Source::read(recipe, base)?;
-    let mut splits = source.splits(recipe)?;
-    let runs = splits.len();
-    source.try_folds(recipe, &splits, device)?;
-    let prepared = source.prepare(recipe, splits.swap_remove(0), device)?;
-    check_subject(recipe, &prepared, runs, root, device)
+    with_prepared(recipe, base, device, Check { recipe, root, device })
 }
 
-/// Checking a recipe on text.
-struct CheckText<'a> {
+/// Checking a recipe.
+struct Check<'a> {
     recipe: &'a Recipe,
     root: &'a Path,
     device: &'a Device,
 }
 
-impl Work for CheckText<'_> {
+impl Work for Check<'_> {
     type Output = CheckReport;
 
-    fn run<S: Subject>(self, subject: &S, _: &[Fingerprint]) -> Result<CheckReport, TrainError> {
-        check_subject(self.recipe, subject, 1, self.root, self.device)
+    fn run<S: Subject>(self, mut folds: Folds<'_, S>) -> Result<CheckReport, TrainError> {
+        folds.try_all()?;
+        check_subject(self.recipe, &folds.prepare(0)?, folds.count, self.root, self.device)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use jishi_data::LedgerSummary;
 use jishi_data::text::corpus::Part;
-use jishi_recipe::{Problem, Split, SplitBy, TaskName};
+use jishi_recipe::{Domain, Problem, Split, SplitBy, TaskName};
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
 use jishi_tasks::SplitName;
@@ -46,12 +46,12 @@ pub fn on_file(
     ignore_extra: bool,
     device: &Device,
 ) -> Result<EvaluationReport, TrainError> {
-    if task_of(model)?.is_some_and(TaskName::is_language) {
+    if domain_of(model)? == Some(Domain::Texts) {
         let predictor = TextPredictor::load(model, device)?;
         let mut recipe = predictor.recipe.clone();
         recipe.data.split = Split { validation: 0.0, test: 0.0, by: SplitBy::Random, ..recipe.data.split };
-        let source = TextSource::from_sources(&recipe, &[jishi_data::Source::File(file.to_owned())])?;
-        return text(&predictor, model, &source, Part::Train, "test", file.display().to_string());
+        let mut source = TextSource::from_sources(&recipe, &[jishi_data::Source::File(file.to_owned())])?;
+        return text(&predictor, model, &mut source, Part::Train, "test", file.display().to_string());
     }
     let predictor = Predictor::load(model, device)?;
     let table = predictor.read(jishi_data::Source::File(file.to_owned()), true, ignore_extra)?;
@@ -70,16 +70,16 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
         let problem = Problem::new("the data has changed since the run was trained");
         TrainError::Bad(problem.file(run.path()).help("evaluate the new data with `--data PATH`").into())
     };
-    if task_of(&model)?.is_some_and(TaskName::is_language) {
+    if domain_of(&model)? == Some(Domain::Texts) {
         let predictor = TextPredictor::load(&model, device)?;
-        let source = TextSource::from_sources(&predictor.recipe, &sources(&manifest)?)?;
+        let mut source = TextSource::from_sources(&predictor.recipe, &sources(&manifest)?)?;
         if language::finish::fingerprints(&source)? != manifest.data {
             return Err(changed());
         }
         return text(
             &predictor,
             &model,
-            &source,
+            &mut source,
             Part::ALL[split as usize],
             split.name(),
             split.name().into(),
@@ -112,24 +112,33 @@ pub fn task_of(model: &Path) -> Result<Option<TaskName>, TrainError> {
     Ok(serde_json::from_value(task.into()).ok())
 }
 
+/// What the task of a package learned from, where this version knows it.
+///
+/// # Errors
+/// A damaged package.
+pub fn domain_of(model: &Path) -> Result<Option<Domain>, TrainError> {
+    Ok(task_of(model)?.map(TaskName::domain))
+}
+
 fn text(
     predictor: &TextPredictor,
     model: &Path,
-    source: &TextSource,
+    source: &mut TextSource,
     part: Part,
     split: &str,
     data: String,
 ) -> Result<EvaluationReport, TrainError> {
-    let (evaluation, rows) = predictor.evaluate(source, part)?;
-    let mut metrics = evaluation.metrics;
-    metrics.insert("loss".into(), evaluation.loss);
+    let (measured, rows) = predictor.evaluate(source, part)?;
+    let mut metrics = measured.evaluation.metrics;
+    metrics.insert("loss".into(), measured.evaluation.loss);
+    let intervals = Some(measured.intervals).filter(|i| !i.is_empty());
     Ok(EvaluationReport {
         model: model.to_owned(),
         data,
         rows,
         ledger: source.corpus.ledger.summary(),
         metrics: BTreeMap::from([(split.to_owned(), metrics)]),
-        intervals: BTreeMap::new(),
+        intervals: intervals.map(|i| (split.to_owned(), i)).into_iter().collect(),
     })
 }
 

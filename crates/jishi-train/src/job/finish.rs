@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use jishi_data::Ledger;
 use jishi_models::{TableModel, export_weights};
-use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_recipe::{Domain, Problem, Recipe, TaskName};
 use jishi_runs::card::{About, Card};
 use jishi_runs::manifest::{Metric, RunManifest, Status};
 use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
@@ -278,8 +278,9 @@ fn replay(
 
 /// Whether outputs differ from those that are expected by more than rounding.
 pub(crate) fn differ(found: &[f64], expected: &[f64]) -> bool {
-    let apart = |(a, b): (&f64, &f64)| (a - b).abs() > GOLDEN_TOLERANCE * b.abs().max(1e-3);
-    found.len() != expected.len() || found.iter().zip(expected).any(apart)
+    // Nothing is near what is no number.
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= GOLDEN_TOLERANCE * b.abs().max(1e-3);
+    found.len() != expected.len() || !found.iter().zip(expected).all(near)
 }
 
 fn card(finished: &Ended<'_>, manifest: &RunManifest, drawn: Vec<(String, String)>) -> Card {
@@ -329,7 +330,8 @@ pub(crate) fn model_card(
     };
     // What only tables have is not told of texts.
     let table = |key: &str| key.starts_with("data.") && key != "data.split";
-    let keys = keys.into_iter().filter(|k| !(recipe.task.is_language() && table(k)));
+    let tables = recipe.task.domain() == Domain::Tables;
+    let keys = keys.into_iter().filter(|k| tables || !table(k));
     let mut settings: Vec<(String, String)> = keys.filter_map(|k| setting(&path(k))).collect();
     settings.push(("steps".into(), manifest.steps.to_string()));
     let rows = ["read", "dropped", "train", "validation", "test"];
@@ -410,7 +412,14 @@ pub fn read_report(path: &Path) -> Result<TrainReport, TrainError> {
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::{differ, words};
+
+    #[test]
+    fn outputs_differ_by_more_than_rounding() {
+        assert!(!differ(&[1.0, 0.0], &[1.000_01, 1e-9]));
+        assert!(differ(&[1.0], &[1.01]) && differ(&[1.0], &[1.0, 1.0]));
+        assert!(differ(&[f64::NAN], &[1.0]) && differ(&[1.0], &[f64::NAN]));
+    }
 
     #[test]
     fn settings_read_like_words() {

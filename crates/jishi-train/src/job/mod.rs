@@ -11,3 +11,5 @@ pub mod report;
 pub mod subject;
 pub mod train;
 pub mod verify;
+pub mod vision;
+pub mod work;

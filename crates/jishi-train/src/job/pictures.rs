@@ -80,7 +80,9 @@ pub fn evaluation(target: &str, split: &str, rows: &Encoded, predictions: &Predi
     }
 }
 
-fn of_classes(note: &str, classes: &[String], actual: &[u32], values: &[f64]) -> Vec<Picture> {
+/// Pictures of the probabilities of classes, row-major `[rows, classes]`, against the `actual` ones.
+#[must_use]
+pub fn of_classes(note: &str, classes: &[String], actual: &[u32], values: &[f64]) -> Vec<Picture> {
     let n = classes.len();
     let weights = vec![1.0; actual.len()];
     let rankings = Ranking::of_classes(actual, values, n);

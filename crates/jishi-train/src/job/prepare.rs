@@ -99,18 +99,6 @@ impl Source {
 }
 
 impl Source {
-    /// Prepares every fold and throws it away, so that a problem of the last shows before the first trains.
-    ///
-    /// # Errors
-    /// As [`Source::prepare`].
-    pub fn try_folds(&self, recipe: &Recipe, folds: &[Splits], device: &Device) -> Result<(), TrainError> {
-        // One alone is prepared next anyway.
-        for fold in folds.iter().filter(|_| folds.len() > 1) {
-            self.prepare(recipe, fold.clone(), device)?;
-        }
-        Ok(())
-    }
-
     fn golden(&self, pipeline: &Pipeline, splits: &Splits) -> Vec<Map<String, Value>> {
         let columns: Vec<&str> = pipeline.features().iter().map(|f| f.column.as_str()).collect();
         let rows = if splits.test.is_empty() { &splits.train } else { &splits.test };

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use jishi_data::split::Splits;
 use jishi_recipe::{Parsed, Problem, Problems, Recipe};
 use jishi_runs::manifest::{DefaultUsed, Fingerprint, RunManifest, Status};
 use jishi_runs::run::{OnExisting, RunDir};
@@ -14,10 +13,10 @@ use jishi_runs::{EventWriter, MetricLog};
 use crate::error::TrainError;
 use crate::job::check;
 use crate::job::finish;
-use crate::job::language::{Work, with_prepared};
 use crate::job::prepare::Source;
 use crate::job::report::{TrainReport, over_folds};
 use crate::job::subject::{Finished, Subject};
+use crate::job::work::{Folds, Work, with_prepared};
 use crate::output::{Observer, Outputs};
 use crate::trainer::{Ended, Trainer};
 
@@ -43,56 +42,46 @@ pub struct TrainJob<'a> {
 /// Everything that is wrong with the data, before anything is written; a loss that is not finite; a full disk.
 pub fn train(job: &TrainJob<'_>, observer: &mut dyn Observer) -> Result<TrainReport, TrainError> {
     let started = Instant::now();
-    let recipe = &job.parsed.recipe;
-    if recipe.task.is_language() {
-        return with_prepared(recipe, job.base, job.device, TrainText { job, started, observer });
-    }
-    let source = Source::read(recipe, job.base)?;
-    let data = fingerprints(&source)?;
-    let mut splits = source.splits(recipe)?;
-    if recipe.data.split.folds.is_none() {
-        let splits = splits.pop().unwrap_or_default();
-        let prepared = source.prepare(recipe, splits, job.device)?;
-        // The table is as large as the prepared data, and no longer needed.
-        drop(source);
-        return train_one(job, &prepared, &data, (job.root, &recipe.name), started, observer);
-    }
-    cross_validate(job, &source, splits, &data, started, observer)
+    with_prepared(&job.parsed.recipe, job.base, job.device, Train { job, started, observer })
 }
 
-/// Training on text.
-struct TrainText<'a, 'o> {
+/// Training a recipe, or each of its folds.
+struct Train<'a, 'o> {
     job: &'a TrainJob<'a>,
     started: Instant,
     observer: &'o mut dyn Observer,
 }
 
-impl Work for TrainText<'_, '_> {
+impl Work for Train<'_, '_> {
     type Output = TrainReport;
 
-    fn run<S: Subject>(self, subject: &S, files: &[Fingerprint]) -> Result<TrainReport, TrainError> {
-        let place = (self.job.root, self.job.parsed.recipe.name.as_str());
-        train_one(self.job, subject, files, place, self.started, self.observer)
+    fn run<S: Subject>(self, mut folds: Folds<'_, S>) -> Result<TrainReport, TrainError> {
+        let Self { job, started, observer } = self;
+        if job.parsed.recipe.data.split.folds.is_some() {
+            return cross_validate(job, folds, started, observer);
+        }
+        let subject = folds.prepare(0)?;
+        let place = (job.root, job.parsed.recipe.name.as_str());
+        train_one(job, &subject, &folds.files, place, started, observer)
     }
 }
 
-fn cross_validate(
+fn cross_validate<S: Subject>(
     job: &TrainJob<'_>,
-    source: &Source,
-    splits: Vec<Splits>,
-    data: &[Fingerprint],
+    mut data: Folds<'_, S>,
     started: Instant,
     observer: &mut dyn Observer,
 ) -> Result<TrainReport, TrainError> {
     let recipe = &job.parsed.recipe;
-    source.try_folds(recipe, &splits, job.device)?;
-    let run = open_run(job, data, job.root, &recipe.name)?;
-    let mut manifest = begin(job, &run, data);
+    data.try_all()?;
+    let files = data.files.clone();
+    let run = open_run(job, &files, job.root, &recipe.name)?;
+    let mut manifest = begin(job, &run, &files);
     run.write_manifest(&manifest)?;
     run.write("recipe.toml", jishi_recipe::to_toml(recipe).as_bytes())?;
-    let count = splits.len();
+    let count = data.count;
     let mut folds = Vec::new();
-    for (i, splits) in splits.into_iter().enumerate() {
+    for i in 0..count {
         let name = format!("fold-{}", i + 1);
         let folder = run.file("folds");
         if let Some(done) = finished_fold(job, &folder.join(&name))? {
@@ -100,8 +89,8 @@ fn cross_validate(
             continue;
         }
         observer.say(&format!("fold {} of {count}", i + 1));
-        let prepared = source.prepare(recipe, splits, job.device)?;
-        let report = train_one(job, &prepared, data, (&folder, &name), Instant::now(), observer)?;
+        let prepared = data.prepare(i)?;
+        let report = train_one(job, &prepared, &files, (&folder, &name), Instant::now(), observer)?;
         let interrupted = report.status == "interrupted";
         folds.push(report);
         if interrupted {

@@ -4,15 +4,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use jishi_recipe::{Model, Norm, Recipe};
-use jishi_runs::manifest::Fingerprint;
+use jishi_recipe::{Model, Norm, Recipe, TaskName};
 use jishi_tasks::Task;
 use serde::Serialize;
 
 use crate::error::TrainError;
-use crate::job::language::{Work, with_prepared};
-use crate::job::prepare::Source;
 use crate::job::subject::Subject;
+use crate::job::work::{Folds, Work, with_prepared};
 use crate::output::{Outputs, Silent};
 use crate::trainer::{CheckpointFile, Trainer, decode_tensors};
 
@@ -65,26 +63,21 @@ pub fn verify(
     steps: usize,
     device: &Device,
 ) -> Result<VerifyReport, TrainError> {
-    if recipe.task.is_language() {
-        return with_prepared(recipe, base, device, VerifyText { recipe, steps, device });
-    }
-    let source = Source::read(recipe, base)?;
-    let splits = source.splits(recipe)?.swap_remove(0);
-    verify_subject(recipe, &source.prepare(recipe, splits, device)?, steps, device)
+    with_prepared(recipe, base, device, Verify { recipe, steps, device })
 }
 
-/// Verifying a recipe on text.
-struct VerifyText<'a> {
+/// Verifying a recipe.
+struct Verify<'a> {
     recipe: &'a Recipe,
     steps: usize,
     device: &'a Device,
 }
 
-impl Work for VerifyText<'_> {
+impl Work for Verify<'_> {
     type Output = VerifyReport;
 
-    fn run<S: Subject>(self, subject: &S, _: &[Fingerprint]) -> Result<VerifyReport, TrainError> {
-        verify_subject(self.recipe, subject, self.steps, self.device)
+    fn run<S: Subject>(self, mut folds: Folds<'_, S>) -> Result<VerifyReport, TrainError> {
+        verify_subject(self.recipe, &folds.prepare(0)?, self.steps, self.device)
     }
 }
 
@@ -110,9 +103,13 @@ fn verify_subject<S: Subject>(
         interruptions.push(Interruption { at, first_difference: first_difference(&expected, &found)? });
     }
 
-    let note = normalises_batches(&recipe.model).then(|| {
-        "batch normalisation sees each part of a batch by itself: losses are not compared".to_owned()
-    });
+    let note = if normalises_batches(&recipe.model) {
+        Some("batch normalisation sees each part of a batch by itself: losses are not compared".to_owned())
+    } else if recipe.task == TaskName::TextEmbedding {
+        Some("a contrastive loss compares all texts of a batch: batches are not split into parts".to_owned())
+    } else {
+        None
+    };
     let accumulation = if note.is_none() { accumulate(recipe, subject, device)? } else { Vec::new() };
     let ok = interruptions.iter().all(|i| i.first_difference.is_none())
         && accumulation.iter().all(|a| a.largest_difference <= ROUNDING);
@@ -168,7 +165,12 @@ fn first_difference(
 }
 
 fn normalises_batches(model: &Model) -> bool {
-    matches!(model, Model::Mlp(m) if m.norm == Norm::Batch)
+    match model {
+        Model::Mlp(mlp) => mlp.norm == Norm::Batch,
+        Model::ResNet(_) => true,
+        Model::Vgg(vgg) => vgg.batch_norm,
+        _ => false,
+    }
 }
 
 /// Losses of the first steps with each batch whole, in two parts and in four.

@@ -120,9 +120,9 @@ fn ft_transformer_with_dropout() {
 }
 
 /// Asks for a stop at a step.
-struct StopAt<'a> {
-    step: usize,
-    stop: &'a AtomicBool,
+pub(crate) struct StopAt<'a> {
+    pub(crate) step: usize,
+    pub(crate) stop: &'a AtomicBool,
 }
 
 impl Observer for StopAt<'_> {

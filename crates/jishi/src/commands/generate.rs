@@ -10,23 +10,30 @@ use jishi_data::text::documents::Message;
 use jishi_kernels::cpu::matvec::Format;
 use jishi_models::generate::constraint::Grammar;
 use jishi_models::generate::{Generated, LogProbability};
-use jishi_recipe::Problem;
+use jishi_recipe::{Problem, TaskName};
+use jishi_tasks::language::translation::Search;
+use jishi_train::job::evaluate::task_of;
+use jishi_train::job::language::TextPredictor;
 use jishi_train::job::language::generate::{Request, TextGenerator};
 use serde_json::{Value, json};
 
-use crate::cli::{BenchPrecision, GenerateArgs};
+use crate::cli::{BenchPrecision, DeviceName, GenerateArgs};
+use crate::commands::train;
 use crate::error::CliError;
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
-    let format = match args.weights {
-        None | Some(BenchPrecision::F32) => Format::F32,
-        Some(BenchPrecision::Bf16) => Format::Bf16,
-        Some(BenchPrecision::Int8) => Format::Int8,
-    };
+    let format = args.weights.map(|weights| match weights {
+        BenchPrecision::F32 => Format::F32,
+        BenchPrecision::Bf16 => Format::Bf16,
+        BenchPrecision::Int8 => Format::Int8,
+    });
     // What is wrong with the request is said before a large model is read.
     let constraint = constraint(args)?;
     let prompts = prompts(args)?;
+    if let Some(predictor) = translator(args)? {
+        return translate(args, json, &prompts, &predictor);
+    }
     let started = Instant::now();
     let model = TextGenerator::load(&args.model, &args.root, format, &mut |line| eprintln!("{line}"))?;
     let loaded = started.elapsed().as_secs_f64();
@@ -34,21 +41,21 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
     let mut answers = Vec::new();
     let alone = args.input.is_none();
     for prompt in &prompts {
-        let text = conversation(args, &model, prompt)?;
+        let tokens = tokens(args, &model, prompt)?;
         let shows = alone && !json;
-        if shows && !args.chat {
-            show(prompt)?;
-        }
+        // A prompt that is refused is not shown.
+        let mut before = if shows && !args.chat { prompt.as_str() } else { "" };
         let started = Instant::now();
         let mut first = None;
-        let generated = model.generate(&text, &request, &mut |piece| {
+        let generated = model.generate(&tokens, &request, &mut |piece| {
             first.get_or_insert_with(|| started.elapsed().as_secs_f64());
-            match shows.then(|| show(piece)) {
+            match shows.then(|| show(std::mem::take(&mut before)).and_then(|()| show(piece))) {
                 Some(Err(_)) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         })?;
         if shows {
+            show(before)?;
             show("\n")?;
         }
         let seconds = started.elapsed().as_secs_f64();
@@ -66,6 +73,45 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
         }
         answers.push(answer);
     }
+    write(args, json, &answers)
+}
+
+/// The model, where it is a package of one that translates.
+fn translator(args: &GenerateArgs) -> Result<Option<TextPredictor>, CliError> {
+    let Ok(dir) = jishi_runs::package::find(&args.root, &args.model) else { return Ok(None) };
+    if task_of(&dir)? != Some(TaskName::Translation) {
+        return Ok(None);
+    }
+    Ok(Some(TextPredictor::load(&dir, &train::device(DeviceName::Auto)?)?))
+}
+
+fn translate(
+    args: &GenerateArgs,
+    json: bool,
+    prompts: &[String],
+    predictor: &TextPredictor,
+) -> Result<(), CliError> {
+    let samples = args.temperature.is_some_and(|t| t > 0.0)
+        || args.top_k.is_some()
+        || args.top_p.is_some()
+        || args.min_p.is_some()
+        || args.repetition_penalty.is_some();
+    let shapes = args.regex.is_some() || args.json_schema.is_some() || !args.stop.is_empty();
+    if samples || shapes || args.chat || args.weights.is_some() || args.log_probabilities.is_some() {
+        let problem = Problem::new("a translation is the most likely text: nothing is drawn or constrained");
+        return Err(CliError::bad(problem.help("give `--beams` and `--max-tokens` alone")));
+    }
+    let recipe = predictor.recipe.generate.clone().unwrap_or_default();
+    let search = Search {
+        beams: args.beams.unwrap_or(recipe.beams),
+        max_tokens: args.max_tokens.unwrap_or(recipe.max_tokens),
+    };
+    let written = predictor.translate(prompts, Some(search))?;
+    if let (None, false, [text]) = (&args.input, json, written.as_slice()) {
+        return show(&format!("{text}\n"));
+    }
+    let answers: Vec<Value> =
+        prompts.iter().zip(&written).map(|(p, text)| json!({ "prompt": p, "text": text })).collect();
     write(args, json, &answers)
 }
 
@@ -191,10 +237,10 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CliError> {
     Ok(prompts)
 }
 
-/// The text that the model continues.
-fn conversation(args: &GenerateArgs, model: &TextGenerator, prompt: &str) -> Result<String, CliError> {
+/// The tokens that the model continues.
+fn tokens(args: &GenerateArgs, model: &TextGenerator, prompt: &str) -> Result<Vec<u32>, CliError> {
     if !args.chat {
-        return Ok(prompt.to_owned());
+        return Ok(model.text(prompt)?);
     }
     let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
     let mut messages: Vec<Message> = args.system.iter().map(|s| message("system", s)).collect();

@@ -2,7 +2,10 @@
 
 use jishi_data::Source;
 use jishi_data::write::{OutputFormat, to_bytes};
+use jishi_recipe::Domain;
 use jishi_runs::package;
+use jishi_train::job::evaluate::domain_of;
+use jishi_train::job::language::TextPredictor;
 use jishi_train::job::predict::{Predictor, columns};
 
 use crate::cli::{DeviceName, PredictArgs};
@@ -17,7 +20,12 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
         None => OutputFormat::Csv,
     };
     let device = train::device(DeviceName::Auto)?;
-    let predictor = Predictor::load(&package::find(&args.root, &args.run)?, &device)?;
+    let model = package::find(&args.root, &args.run)?;
+    if domain_of(&model)? == Some(Domain::Texts) {
+        let (columns, rows) = TextPredictor::load(&model, &device)?.predict(&args.input)?;
+        return write(args, json, rows, &to_bytes(&columns, format)?);
+    }
+    let predictor = Predictor::load(&model, &device)?;
     let table = predictor.read(Source::File(args.input.clone()), false, args.ignore_extra)?;
     // Every row gets its prediction: one that the policies of training drop is an error here.
     let (rows, ledger) = predictor.usable(&table, false)?;
@@ -33,13 +41,17 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
         ));
     }
     let (predictions, _) = predictor.predict(&predictor.encode(&table, &rows, false)?)?;
-    let bytes = to_bytes(&columns(&predictions), format)?;
+    write(args, json, rows.len(), &to_bytes(&columns(&predictions), format)?)
+}
+
+/// Writes predictions where they are wanted.
+fn write(args: &PredictArgs, json: bool, rows: usize, bytes: &[u8]) -> Result<(), CliError> {
     match &args.output {
         Some(path) => {
-            jishi_runs::atomic::write_real(path, &bytes)?;
-            eprintln!("wrote {} predictions to {}", rows.len(), path.display());
+            jishi_runs::atomic::write_real(path, bytes)?;
+            eprintln!("wrote {rows} predictions to {}", path.display());
             if json {
-                println!("{}", serde_json::json!({ "rows": rows.len(), "output": path }));
+                println!("{}", serde_json::json!({ "rows": rows, "output": path }));
             }
         }
         None if json => {
@@ -50,7 +62,7 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
                 .collect();
             println!("{}", serde_json::json!({ "predictions": rows }));
         }
-        None => super::to_stdout(&bytes)?,
+        None => super::to_stdout(bytes)?,
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
-use jishi_recipe::Problem;
+use jishi_recipe::{Problem, TaskName};
 use jishi_runs::table::{Align, text_table, thousands};
 use jishi_train::job::report::TrainReport;
 use jishi_train::job::train::{TrainJob, train};
@@ -78,7 +78,12 @@ fn summary(report: &TrainReport) -> String {
     text += &format!("\nrun         {}\n", report.path.display());
     if report.folds.is_empty() && report.status != "interrupted" {
         text += &format!("model card  {}\n", report.path.join("README.md").display());
-        text += &format!("predict     jishi predict {} --input FILE\n", report.path.display());
+        let path = report.path.display();
+        text += &if [TaskName::CausalLm, TaskName::Dpo].map(TaskName::name).contains(&report.task.as_str()) {
+            format!("generate    jishi generate {path} --prompt TEXT\n")
+        } else {
+            format!("predict     jishi predict {path} --input FILE\n")
+        };
     }
     text
 }

@@ -25,7 +25,9 @@ pub fn import(args: &ImportArgs, json: bool) -> Result<(), CliError> {
         thousands(&imported.parameters.to_string()),
         thousands(&imported.vocabulary.to_string())
     );
-    println!("generate  jishi generate {path} --prompt TEXT");
+    let writes = ["causal-lm", "translation"].contains(&imported.task.as_str());
+    let (verb, with) = if writes { ("generate", "--prompt TEXT") } else { ("predict", "--input FILE") };
+    println!("{verb:9} jishi {verb} {path} {with}");
     println!("fine-tune [model] with from = \"{path}\" in a recipe");
     Ok(())
 }
@@ -35,13 +37,11 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<(), CliError> {
     let dtype = match (args.format, args.weights) {
         (_, ExportWeights::F32) => Dtype::F32,
         (_, ExportWeights::F16) => Dtype::F16,
-        (ExportName::Safetensors, ExportWeights::Bf16) => Dtype::BF16,
+        (_, ExportWeights::Bf16) => Dtype::BF16,
         (ExportName::Gguf, ExportWeights::Q8_0) => Dtype::Q8_0,
-        (ExportName::Gguf, ExportWeights::Bf16) => {
-            return Err(CliError::bad(Problem::new("GGUF files get f32, f16 or q8_0 weights")));
-        }
         (ExportName::Safetensors, ExportWeights::Q8_0) => {
-            return Err(CliError::bad(Problem::new("safetensors files get f32, f16 or bf16 weights")));
+            let problem = Problem::new("safetensors files get f32, f16 or bf16 weights");
+            return Err(CliError::bad(problem.help("add `--format gguf` for blocks")));
         }
     };
     let format = match args.format {

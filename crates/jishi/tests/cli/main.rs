@@ -8,4 +8,7 @@ mod docs;
 mod help;
 mod kill;
 mod place;
+mod texts;
+mod transfer;
+mod tuned;
 mod workflow;

@@ -86,6 +86,20 @@ fn keys_depend_on_everything() {
     assert!(CacheKey::of(&[Source::File("none".into())], &[]).is_err());
 }
 
+/// Where all that was read is of another split, a reader gives nothing, and goes on.
+#[test]
+fn batches_of_nothing_are_not_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    let nothing = || std::iter::repeat_with(|| Ok(Vec::new())).take(100);
+    let one = |id: u32| std::iter::once(Ok(vec![piece(&[id])]));
+    let items = nothing().chain(one(3)).chain(nothing()).chain(one(4)).chain(nothing());
+    let key = CacheKey([7; 32]);
+    let encode = |p: &Piece| Ok(p.clone());
+    let tokens = Tokens::open_or_build(&path, &key, 10, Around::default(), items, encode).unwrap();
+    assert_eq!((tokens.documents(), tokens.len()), (2, 2));
+}
+
 #[test]
 fn order_is_kept_over_batches() {
     let pieces: Vec<Piece> = (0..10_000).map(|i| piece(&[i, i + 1])).collect();

@@ -32,9 +32,13 @@ pub(super) fn build<T: Send + Sync>(
     let mut writer = Writer::new(temporary.as_file(), *key, vocabulary, around).map_err(failed)?;
     let mut take = || {
         let mut batch: Vec<T> = Vec::new();
-        for more in items.by_ref().take(BATCHES) {
-            batch.extend(more?);
-            if batch.len() >= ITEMS {
+        let mut batches = 0;
+        // A reader gives nothing where all that it has read is of another split: that is not the end.
+        for more in items.by_ref() {
+            let more = more?;
+            batches += usize::from(!more.is_empty());
+            batch.extend(more);
+            if batches == BATCHES || batch.len() >= ITEMS {
                 break;
             }
         }

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use jishi_data::text::cache::Around;
-use jishi_data::text::chat::ChatTemplate;
 use jishi_data::text::corpus::Part;
 use jishi_data::text::tokenizer::{SpecialSet, Tokenizer};
 use jishi_data::text::windows::Windows;
-use jishi_models::language::{CausalConfig, CausalModel};
+use jishi_models::{CausalConfig, CausalModel, LanguageConfig};
 use jishi_recipe::{Model, Problem, Problems, Recipe};
 use jishi_tasks::language::{CausalTask, Writer};
 
 use super::TextPipeline;
-use super::finish::{Prepared, Start, golden};
-use super::pretrained::{Pretrained, adapt};
+use super::beginning::Beginning;
+use super::finish::{Prepared, golden};
 use super::source::TextSource;
 use crate::error::TrainError;
 
@@ -26,40 +25,14 @@ use crate::error::TrainError;
 pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared<CausalTask>, TrainError> {
     let source = TextSource::read(recipe, base)?;
     let seed = recipe.train.seed;
-    let (tokenizer, config, start): (_, _, Start<CausalModel>) = match &recipe.model {
-        Model::Pretrained(model) => {
-            let found = Pretrained::read(&model.from, base, &mut |line| eprintln!("{line}"))?;
-            let mut config = CausalConfig::from_hf(&found.config)?;
-            if let Some(rate) = model.dropout {
-                config.set_dropout(rate);
-            }
-            let (tokenizer, sizes, model) = (Arc::clone(&found.tokenizer), config.clone(), model.clone());
-            let start = move |device: &Device| {
-                let fresh = CausalModel::init(&sizes, seed, device);
-                let reference = fresh.reference();
-                adapt(found.put(fresh, &reference)?, &model, seed, device)
-            };
-            (tokenizer, config, Box::new(start))
-        }
-        model => {
-            let special = if recipe.text.as_ref().is_some_and(|t| t.messages.is_some()) {
-                SpecialSet::Chat
-            } else {
-                SpecialSet::Causal
-            };
-            let tokenizer = Arc::new(source.tokenizer(recipe, special, base)?);
-            let config = config(model, tokenizer.vocabulary())?;
-            let sizes = config.clone();
-            (tokenizer, config, Box::new(move |device: &Device| Ok(CausalModel::init(&sizes, seed, device))))
-        }
+    let special = if source.talks() { SpecialSet::Chat } else { SpecialSet::Causal };
+    let sizes = |model: &Model, tokenizer: &Tokenizer| match model {
+        Model::Gpt2(model) => Some(CausalConfig::from_gpt2(model, tokenizer.vocabulary())),
+        Model::Llama(model) => Some(CausalConfig::from_llama(model, tokenizer.vocabulary())),
+        _ => None,
     };
-    let context = config.context();
-    let length = source.text.max_length.unwrap_or(context);
-    if length > context {
-        let problem =
-            Problem::new(format!("`text.max_length` is {length}, and the model's context {context}"));
-        return Err(TrainError::Bad(problem.help("make it smaller, or leave it out").into()));
-    }
+    let Beginning { tokenizer, config, length, start } =
+        Beginning::<CausalModel>::of(recipe, &source, base, special, sizes, |_| ())?;
     let mut splits = [None, None, None];
     for (split, part) in splits.iter_mut().zip(Part::ALL) {
         *split = windows(&source, part, &tokenizer, length)?;
@@ -67,7 +40,7 @@ pub fn prepare(recipe: &Recipe, base: &Path, device: &Device) -> Result<Prepared
     let writer = recipe.generate.as_ref().map(|g| Writer::new(Arc::clone(&tokenizer), g, seed));
     let tokens = splits.iter().flatten().map(|w| w.tokens().len() as u64).sum();
     let golden = golden(&source)?;
-    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None };
+    let pipeline = TextPipeline { config: config.to_hf(), length, labels: None, reference: None };
     let task = CausalTask::new(recipe, &tokenizer, splits, writer, device);
     Prepared::new(task, tokenizer, pipeline, source, tokens, golden, start)
 }
@@ -83,11 +56,7 @@ pub fn windows(
     length: usize,
 ) -> Result<Option<Windows>, TrainError> {
     let (bos, eos) = if source.corpus.is_stream() { (None, None) } else { ends(tokenizer) };
-    let template = match (&source.text.messages, &tokenizer.chat_template) {
-        (None, _) => None,
-        (Some(_), Some(_)) => Some(ChatTemplate::of(tokenizer)?),
-        (Some(_), None) => Some(ChatTemplate::chatml()?),
-    };
+    let template = source.template(tokenizer)?;
     let Some(tokens) = source.tokens(part, tokenizer, Around { bos, eos }, template.as_ref())? else {
         return Ok(None);
     };
@@ -111,15 +80,4 @@ fn ends(tokenizer: &Tokenizer) -> (Option<u32>, Option<u32>) {
     let begins =
         tokenizer.encode_single("a").is_ok_and(|e| e.ids.first().copied() == special.bos && e.ids.len() > 1);
     (special.bos.filter(|_| begins), special.eos)
-}
-
-fn config(model: &Model, vocabulary: usize) -> Result<CausalConfig, TrainError> {
-    match model {
-        Model::Gpt2(model) => Ok(CausalConfig::from_gpt2(model, vocabulary)?),
-        Model::Llama(model) => Ok(CausalConfig::from_llama(model, vocabulary)?),
-        other => {
-            let problem = Problem::new(format!("a model of family `{}` does not write text", other.family()));
-            Err(TrainError::Bad(problem.help("families that do: gpt2, llama").into()))
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{Checkpoint, Dtype, TensorData};
-use jishi_kernels::cpu::matvec::BlockKind;
+use jishi_kernels::cpu::matvec::{BlockKind, Format};
 use jishi_models::decoder::{MatrixOrder, StoredTensor, StoredValues, TensorSource};
 use jishi_recipe::Problem;
 
@@ -14,16 +14,28 @@ use crate::error::TrainError;
 pub struct Stored<'a> {
     checkpoint: &'a Checkpoint,
     order: MatrixOrder,
+    tied: bool,
 }
 
+/// The output layer, which is the table of embeddings in models that are `tied`.
+const HEAD: &str = "lm_head.weight";
+
 impl<'a> Stored<'a> {
-    /// The tensors of a checkpoint.
+    /// The tensors of a checkpoint. `tied`: whether its output layer is its table of embeddings.
     #[must_use]
-    pub fn new(checkpoint: &'a Checkpoint) -> Self {
+    pub fn new(checkpoint: &'a Checkpoint, tied: bool) -> Self {
         // GPT-2's layers are `[in, out]` in its files, all others' are `[out, in]`.
         let order =
             if checkpoint.about.model_type() == "gpt2" { MatrixOrder::InOut } else { MatrixOrder::OutIn };
-        Self { checkpoint, order }
+        Self { checkpoint, order, tied }
+    }
+
+    /// The format in which a decoder keeps the weights as they are: blocks as blocks, numbers as `f32`. A file of both
+    /// has few numbers, and those become blocks of 8 bits.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        let blocks = self.checkpoint.tensors.iter().any(|(_, meta)| block_kind(meta.dtype).is_some());
+        if blocks { Format::Q8_0 } else { Format::F32 }
     }
 }
 
@@ -33,7 +45,9 @@ impl TensorSource for Stored<'_> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.checkpoint.tensors.meta(name).is_some()
+        // Some checkpoints hold a copy of a tied table, which `transformers` does not read either; and a decoder would
+        // take the table in place of a layer that is missing, which has to be an error.
+        if name == HEAD { !self.tied } else { self.checkpoint.tensors.meta(name).is_some() }
     }
 
     fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, Problem> {

@@ -24,7 +24,8 @@ use serde_json::{Map, Value};
 use super::source::TextSource;
 use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, TextPredictor};
 use crate::error::TrainError;
-use crate::job::finish::{curves, differ, end, model_card, with_intervals};
+use crate::job::finish::{curves, differ, end, model_card, with_intervals, write_scene};
+use crate::job::pictures;
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
 use crate::job::train::recipe_json;
@@ -139,16 +140,34 @@ impl<T: LanguageTask> Subject for Prepared<T> {
         started: Instant,
     ) -> Result<(), TrainError> {
         let Finished { run, recipe, model, device } = *finished;
+        // What is told of the model is what the package does, to the last bit.
+        let model = &self.task.plain(model);
+        let mut shown = None;
         for split in [SplitName::Validation, SplitName::Test] {
             if self.task.rows(split) > 0 {
-                let evaluation = self.task.evaluate(model, split)?;
-                let mut metrics = evaluation.metrics;
-                metrics.insert("loss".into(), evaluation.loss);
+                let (resamples, seed) = (recipe.evaluate.bootstrap, recipe.train.seed);
+                let measured = self.task.report(model, split, resamples, seed)?;
+                let mut metrics = measured.evaluation.metrics;
+                metrics.insert("loss".into(), measured.evaluation.loss);
                 report.metrics.insert(split.name().into(), metrics);
+                if !measured.intervals.is_empty() {
+                    report.intervals.insert(split.name().into(), measured.intervals);
+                }
+                shown = measured.classes.map(|classes| (split, classes));
             }
         }
         manifest.metrics = with_intervals(report);
-        let drawn = curves(run, recipe, manifest, "curves")?;
+        let mut drawn = curves(run, recipe, manifest, "curves")?;
+        if let Some((split, classes)) = shown.filter(|_| recipe.evaluate.plots) {
+            let note = format!("{} split, {} texts", split.name(), classes.actual.len());
+            for picture in
+                pictures::of_classes(&note, &classes.names, &classes.actual, &classes.probabilities)
+            {
+                let path = format!("plots/{}", picture.name);
+                write_scene(run, &path, &picture.scene)?;
+                drawn.push((picture.title.to_owned(), format!("{path}.png")));
+            }
+        }
         let mut package =
             pack(&self.task, recipe, &self.tokenizer, &self.pipeline, model, self.golden.clone())?;
         package.manifest.metrics = manifest.metrics.clone();
@@ -224,7 +243,9 @@ pub fn golden(source: &TextSource) -> Result<Vec<Map<String, Value>>, TrainError
     let mut rows = Vec::new();
     for batch in source.corpus.documents(part)? {
         for document in batch? {
-            let text: String = document.text.chars().take(GOLDEN_LENGTH).collect();
+            // An answer alone may be a single token, of which nothing is predicted.
+            let prompt = document.prompt.iter().flat_map(|prompt| prompt.chars());
+            let text: String = prompt.chain(document.text.chars()).take(GOLDEN_LENGTH).collect();
             rows.push(Map::from_iter([("text".to_owned(), text.into())]));
             if rows.len() == GOLDEN {
                 return Ok(rows);

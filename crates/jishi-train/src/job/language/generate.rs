@@ -15,9 +15,9 @@ use jishi_models::generate::{
     BeamOptions, DecoderText, Finish, GenerateOptions, Generated, Generation, TokenTable, beam_search,
     generate,
 };
-use jishi_models::language::CausalConfig;
+use jishi_models::{CausalConfig, LanguageConfig};
 use jishi_models::{Decoder, DecoderConfig, ModelError};
-use jishi_recipe::{Generate, Problem, TaskName};
+use jishi_recipe::{Generate, Problem};
 use jishi_tasks::language::writer::{prompt_tokens, token_table};
 
 use super::checkpoint::Stored;
@@ -53,15 +53,15 @@ pub struct Request {
 
 impl TextGenerator {
     /// Loads what `source` means: a run or a package (a run's name under `root`, or a folder), a Hugging Face folder, a
-    /// GGUF file, `package:NAME` or `hf:ORG/NAME`. `format` is that of the weights in memory; weights of a GGUF file in
-    /// blocks stay as they are.
+    /// GGUF file, `package:NAME` or `hf:ORG/NAME`. `format` is that of the weights in memory; without one, weights are `f32`,
+    /// and those of a GGUF file in blocks stay as they are.
     ///
     /// # Errors
     /// Everything that is wrong with the model; a model that does not write text.
     pub fn load(
         source: &str,
         root: &Path,
-        format: Format,
+        format: Option<Format>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self, TrainError> {
         let elsewhere =
@@ -81,9 +81,9 @@ impl TextGenerator {
     ///
     /// # Errors
     /// A damaged package; one of a model that does not write text.
-    pub fn from_package(dir: &Path, format: Format) -> Result<Self, TrainError> {
+    pub fn from_package(dir: &Path, format: Option<Format>) -> Result<Self, TrainError> {
         let TextPackage { recipe, pipeline, tokenizer, tensors, .. } = TextPackage::read(dir)?;
-        if recipe.task != TaskName::CausalLm {
+        if !recipe.task.continues_text() {
             let problem = Problem::new(format!(
                 "this model was trained for {}, and writes no text",
                 recipe.task.name()
@@ -91,7 +91,7 @@ impl TextGenerator {
             return Err(problem.file(dir).help("use `jishi predict`").into());
         }
         let config = DecoderConfig::from(&CausalConfig::from_hf(&pipeline.config)?);
-        let decoder = Decoder::new(config, format, &tensors)?;
+        let decoder = Decoder::new(config, format.unwrap_or_default(), &tensors)?;
         Self::new(decoder, tokenizer, recipe.generate.unwrap_or_default())
     }
 
@@ -99,8 +99,9 @@ impl TextGenerator {
     ///
     /// # Errors
     /// A model of another kind; tensors that are missing or misshapen; no tokenizer.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, format: Format) -> Result<Self, TrainError> {
-        let config = DecoderConfig::from(&CausalConfig::from_hf(&checkpoint.about.config)?);
+    pub fn from_checkpoint(checkpoint: &Checkpoint, format: Option<Format>) -> Result<Self, TrainError> {
+        let sizes = CausalConfig::from_hf(&checkpoint.about.config)?;
+        let config = DecoderConfig::from(&sizes);
         let tokenizer = Arc::new(super::checkpoint::tokenizer(checkpoint)?);
         if tokenizer.vocabulary() > config.vocabulary {
             let problem = Problem::new(format!(
@@ -110,7 +111,8 @@ impl TextGenerator {
             ));
             return Err(problem.help("the files of two models were mixed").into());
         }
-        let decoder = Decoder::load(config, format, &Stored::new(checkpoint))?;
+        let stored = Stored::new(checkpoint, sizes.tied());
+        let decoder = Decoder::load(config, format.unwrap_or_else(|| stored.format()), &stored)?;
         let mut defaults = Generate { temperature: 0.0, max_tokens: 256, ..Generate::default() };
         if let Some(generation) = &checkpoint.about.generation_config {
             let number = |key: &str| generation[key].as_f64();
@@ -146,31 +148,38 @@ impl TextGenerator {
         self.decoder.weight_bytes()
     }
 
-    /// The text that asks for the next answer of a conversation.
+    /// The tokens of a text to continue. Special tokens that are written in it are found.
+    ///
+    /// # Errors
+    /// A text that has no tokens.
+    pub fn text(&self, prompt: &str) -> Result<Vec<u32>, TrainError> {
+        Ok(prompt_tokens(&self.tokenizer, prompt)?)
+    }
+
+    /// The tokens that ask for the next answer of a conversation. Special tokens in messages are text.
     ///
     /// # Errors
     /// A model that has no template of conversations, or one that refuses these messages.
-    pub fn conversation(&self, messages: &[Message]) -> Result<String, TrainError> {
+    pub fn conversation(&self, messages: &[Message]) -> Result<Vec<u32>, TrainError> {
         let Some(template) = &self.template else {
             let problem = Problem::new("this model has no template of conversations");
             return Err(problem
                 .help("leave out `--chat` and `--system`, and give the text to continue")
                 .into());
         };
-        Ok(template.render(messages, true)?)
+        Ok(template.prompt(messages, &self.tokenizer)?)
     }
 
-    /// Continues a text. `listen` hears what is written as it is written, and says whether to go on.
+    /// Continues tokens. `listen` hears what is written as it is written, and says whether to go on.
     ///
     /// # Errors
     /// A prompt longer than the context; options that contradict each other; a constraint that can't be met.
     pub fn generate(
         &self,
-        prompt: &str,
+        tokens: &[u32],
         request: &Request,
         listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated, TrainError> {
-        let tokens = prompt_tokens(&self.tokenizer, prompt)?;
         if tokens.len() >= self.context() {
             let problem = Problem::new(format!(
                 "the prompt has {} tokens, and the model's context is {}",
@@ -185,17 +194,17 @@ impl TextGenerator {
         options.stop.clone_from(&request.stop);
         options.log_probabilities = request.log_probabilities;
         if request.options.beams > 1 {
-            return self.beams(&tokens, request, &options, listen);
+            return self.beams(tokens, request, &options, listen);
         }
         let constraint = request.constraint.as_ref().map(|grammar| {
             let vocabulary =
                 self.vocabulary.get_or_init(|| Arc::new(Vocabulary::new(Arc::clone(&self.table))));
             Constraint::new(Arc::clone(grammar), Arc::clone(vocabulary))
         });
-        let generation = Generation::new(options, &tokens, Some(Arc::clone(&self.table)), constraint)?;
+        let generation = Generation::new(options, tokens, Some(Arc::clone(&self.table)), constraint)?;
         let mut sequence = self.decoder.sequence();
         let mut text = DecoderText { decoder: &self.decoder, sequence: &mut sequence };
-        Ok(generate(&mut text, &tokens, generation, &mut |piece| listen(&piece.text))?)
+        Ok(generate(&mut text, tokens, generation, &mut |piece| listen(&piece.text))?)
     }
 
     fn beams(

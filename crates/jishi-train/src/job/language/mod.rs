@@ -1,14 +1,21 @@
 //! Jobs on text: from documents to a task, from a trained model to a package, and the package at work.
 
+pub mod beginning;
 pub mod causal;
 pub mod checkpoint;
+pub mod classification;
+pub mod dpo;
+pub mod embedding;
+pub mod examples;
 pub mod finish;
 pub mod generate;
+pub mod masked;
 pub mod package;
 pub mod predictor;
 pub mod pretrained;
 pub mod source;
 pub mod transfer;
+pub mod translation;
 
 pub use predictor::TextPredictor;
 pub use source::TextSource;
@@ -18,24 +25,11 @@ use std::path::Path;
 use burn::tensor::Device;
 use jishi_data::text::labels::Labels;
 use jishi_recipe::{Problem, Recipe, TaskName};
-use jishi_runs::manifest::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::TrainError;
-use crate::job::subject::Subject;
-
-/// What is to be done with a prepared recipe, whatever its task.
-pub trait Work {
-    /// What comes out.
-    type Output;
-
-    /// Does it. `files`: what every data file was when it was read.
-    ///
-    /// # Errors
-    /// Those of the work.
-    fn run<S: Subject>(self, subject: &S, files: &[Fingerprint]) -> Result<Self::Output, TrainError>;
-}
+use crate::job::work::{Folds, Work};
 
 /// Prepares the text of a recipe for its task, and does some work with it: the one place that knows which tasks there are.
 ///
@@ -50,12 +44,29 @@ pub fn with_prepared<W: Work>(
     match recipe.task {
         TaskName::CausalLm => {
             let prepared = causal::prepare(recipe, base, device)?;
-            work.run(&prepared, prepared.files())
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
-        other => {
-            let problem = Problem::new(format!("{} is not a task on text that can be trained", other.name()));
-            Err(problem.help("tasks on text: causal-lm").into())
+        TaskName::Dpo => {
+            let prepared = dpo::prepare(recipe, base, device)?;
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
         }
+        TaskName::MaskedLm => {
+            let prepared = masked::prepare(recipe, base, device)?;
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
+        }
+        TaskName::TextClassification => {
+            let prepared = classification::prepare(recipe, base, device)?;
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
+        }
+        TaskName::TextEmbedding => {
+            let prepared = embedding::prepare(recipe, base, device)?;
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
+        }
+        TaskName::Translation => {
+            let prepared = translation::prepare(recipe, base, device)?;
+            work.run(Folds::one(prepared.files().to_vec(), prepared))
+        }
+        other => Err(Problem::new(format!("{} is not a task on text", other.name())).into()),
     }
 }
 
@@ -74,4 +85,16 @@ pub struct TextPipeline {
     /// The labels of a classification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+    /// The model that answers are compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Compared>,
+}
+
+/// A model that another is compared with: it is not in the package, and may not be where it was, or as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Where it is, seen from where the program ran.
+    pub from: String,
+    /// Its own outputs for the package's golden texts.
+    pub golden: Vec<Vec<f64>>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_models::NamedTensor;
-use jishi_recipe::{Problem, Recipe};
+use jishi_recipe::{Domain, Problem, Recipe};
 use jishi_runs::Package;
 use jishi_runs::package::Golden;
 
@@ -37,7 +37,7 @@ impl TextPackage {
         let package = Package::load(dir)?;
         let recipe: Recipe =
             serde_json::from_value(package.manifest.recipe).map_err(|e| damaged(dir, "recipe", &e))?;
-        if !recipe.task.is_language() {
+        if recipe.task.domain() != Domain::Texts {
             let message = format!("this is a model of {}, and not of text", recipe.task.name());
             return Err(Problem::new(message).file(dir).into());
         }

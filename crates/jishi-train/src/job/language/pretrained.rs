@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::Resolved;
 use jishi_models::lora::Adapted;
-use jishi_models::{NamedTensor, Reference, add_lora, freeze};
+use jishi_models::{LanguageModel, NamedTensor, Reference, add_lora, freeze, reference_of};
 use jishi_recipe::{PretrainedModel, Problem, Problems};
 use serde_json::Value;
 
@@ -37,13 +37,15 @@ impl Pretrained {
     /// Reads what `from` names; relative paths start at `base`.
     ///
     /// # Errors
-    /// Nothing there; no model; a model without a tokenizer, or with more tokens than it has embeddings for.
+    /// Nothing there; no model, or one of a family that is not known; a model without a tokenizer, or with more tokens
+    /// than it has embeddings for.
     pub fn read(from: &str, base: &Path, say: &mut dyn FnMut(&str)) -> Result<Self, TrainError> {
         let found = match jishi_hub::resolve(from, base, say)? {
             Resolved::Jishi(path) => {
                 Self::package(&jishi_runs::package::find(Path::new(""), &path.to_string_lossy())?)?
             }
             Resolved::Checkpoint(found) => {
+                reference_of(&found.about.config)?;
                 let mut tensors = Vec::new();
                 let mut problems = Vec::new();
                 for (name, meta) in found.tensors.iter() {
@@ -76,17 +78,44 @@ impl Pretrained {
         Ok(Self { config: pipeline.config, tokenizer, tensors: Tensors::Own(tensors) })
     }
 
+    /// The model as training begins: with these weights, and frozen or with low-rank additions as a recipe says.
+    ///
+    /// # Errors
+    /// As [`Self::put`] and [`adapt`].
+    pub fn begin<M: LanguageModel>(
+        &self,
+        sizes: &M::Config,
+        recipe: &PretrainedModel,
+        seed: u64,
+        device: &Device,
+    ) -> Result<M, TrainError> {
+        let fresh = M::init(sizes, seed, device);
+        let reference = fresh.reference();
+        adapt(self.put(fresh, &reference)?, recipe, seed, device)
+    }
+
     /// Puts the weights into a model of the same sizes. A head that the weights lack keeps its initial ones, and one
     /// that the model lacks is left out.
     ///
     /// # Errors
     /// Names every tensor that is missing, unknown or of another shape.
     pub fn put<M: Module>(&self, model: M, reference: &Reference) -> Result<M, TrainError> {
-        let tensors = match &self.tensors {
+        Ok(reference.load(model, self.tensors(reference))?.0)
+    }
+
+    /// [`Self::put`] into a model that is used as it is: a head has to be there.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_whole<M: Module>(&self, model: M, reference: &Reference) -> Result<M, TrainError> {
+        Ok(reference.load_whole(model, self.tensors(reference))?)
+    }
+
+    fn tensors(&self, reference: &Reference) -> Vec<NamedTensor> {
+        match &self.tensors {
             Tensors::Reference(tensors) => tensors.clone(),
             Tensors::Own(tensors) => reference.to_reference(tensors.clone()),
-        };
-        Ok(reference.load(model, tensors)?.0)
+        }
     }
 }
 

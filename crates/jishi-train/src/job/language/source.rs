@@ -77,6 +77,24 @@ impl TextSource {
         Ok(train(texts, &TrainOptions { recipe: config, special })?)
     }
 
+    /// Whether the texts are conversations.
+    #[must_use]
+    pub fn talks(&self) -> bool {
+        self.text.messages.is_some() || self.text.chat
+    }
+
+    /// The template of the conversations, where the texts are some: the tokenizer's own, or else ChatML.
+    ///
+    /// # Errors
+    /// A template that can't be parsed.
+    pub fn template(&self, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, TrainError> {
+        Ok(match (self.talks(), &tokenizer.chat_template) {
+            (false, _) => None,
+            (true, Some(_)) => Some(ChatTemplate::of(tokenizer)?),
+            (true, None) => Some(ChatTemplate::chatml()?),
+        })
+    }
+
     /// The tokens of a part, made once and kept for the next run; none where the part has no documents.
     ///
     /// # Errors
@@ -92,13 +110,17 @@ impl TextSource {
             return Ok(None);
         }
         // A template travels beside the tokenizer, not in it.
-        let more = format!("{around:?} {:?}", template.map(ChatTemplate::source));
+        let chat = self.text.chat;
+        let more = format!("{around:?} {:?} {chat}", template.map(ChatTemplate::source));
         let key = self.corpus.cache_key(part, tokenizer, more.as_bytes())?;
         let folder = jishi_hub::data::root()?.join(".tokens");
         std::fs::create_dir_all(&folder).map_err(|e| jishi_data::DataError::io(&folder, e))?;
         let path = folder.join(hex(&key.0[..16]));
         let documents = self.corpus.documents(part)?;
-        let encode = |document: &Document| piece_of(document, tokenizer, template);
+        let encode = |document: &Document| match chat {
+            true => piece_of(&document.clone().into_conversation(), tokenizer, template),
+            false => piece_of(document, tokenizer, template),
+        };
         let tokens = Tokens::open_or_build(&path, &key, tokenizer.vocabulary(), around, documents, encode)?;
         Ok(Some(Arc::new(tokens)))
     }

@@ -1,22 +1,23 @@
 //! `jishi import` and `jishi export`: models from others' formats into packages, and back.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
+use jishi_data::text::labels::Labels;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{About, Dtype};
-use jishi_models::Reference;
-use jishi_models::language::CausalModel;
+use jishi_models::{BertHead, EncoderConfig, LanguageConfig, reference_of};
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_runs::{RealFs, RunError};
-use jishi_tasks::language::{CausalTask, LanguageTask};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::TextPipeline;
-use super::finish::{pack, same_golden};
+use super::finish::same_golden;
 use super::package::{TextPackage, damaged};
+use super::predictor::{TextPredictor, Weights};
 use super::pretrained::Pretrained;
 use crate::error::TrainError;
 use crate::trainer::tensor_entries;
@@ -55,43 +56,71 @@ pub fn import(
 ) -> Result<Imported, TrainError> {
     let found = Pretrained::read(source, Path::new(""), say)?;
     let family = found.config["model_type"].as_str().unwrap_or_default().to_owned();
-    let task = match family.as_str() {
-        "gpt2" | "llama" => TaskName::CausalLm,
-        other => {
-            let problem = Problem::new(format!("a model of family `{other}` can't be imported by itself"));
-            return Err(problem
-                .help("name it in `model.from` of a recipe, which says what it is for")
-                .into());
-        }
+    let recipe = recipe_for(&found.config, &family, source, out)?;
+    let labels = (recipe.task == TaskName::TextClassification).then(|| labels(&found.config)).transpose()?;
+    let length = found.config["max_position_embeddings"].as_u64().or(found.config["n_positions"].as_u64());
+    let pipeline = TextPipeline {
+        config: found.config.clone(),
+        length: length.unwrap_or(0) as usize,
+        labels,
+        reference: None,
     };
-    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let recipe = json!({
-        "name": name, "task": task.name(), "data": { "source": source },
-        "text": {}, "tokenizer": {}, "model": { "family": "pretrained", "from": source },
-        "generate": { "temperature": 0.0 },
-    });
-    let recipe: Recipe = serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?;
-    let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
-    let model = model_of(&task, &found, device)?;
-    let pipeline = TextPipeline { config: found.config.clone(), length: model.context(), labels: None };
-    let golden: Vec<Map<String, Value>> =
-        TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
-    let mut package = pack(&task, &recipe, &found.tokenizer, &pipeline, &model, golden)?;
+    let tokenizer = Arc::clone(&found.tokenizer);
+    let golden = TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
+    let model = TextPredictor::of(recipe, pipeline, tokenizer, &Weights::Pretrained(&found), device)?;
+    let mut package = model.pack(golden)?;
     package.manifest.family.clone_from(&family);
     package.save(&RealFs, out)?;
     Ok(Imported {
         path: out.to_owned(),
-        task: recipe.task.name().into(),
+        task: model.recipe.task.name().into(),
         family,
         parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
         vocabulary: found.tokenizer.vocabulary(),
     })
 }
 
-fn model_of(task: &CausalTask, found: &Pretrained, device: &Device) -> Result<CausalModel, TrainError> {
-    let fresh = task.build(&found.config, device)?;
-    let reference = fresh.reference();
-    found.put(fresh, &reference)
+/// A recipe that says what a model is for, from its sizes alone.
+fn recipe_for(config: &Value, family: &str, source: &str, out: &Path) -> Result<Recipe, TrainError> {
+    let task = match family {
+        "gpt2" | "llama" => TaskName::CausalLm,
+        "marian" => TaskName::Translation,
+        _ => match EncoderConfig::from_hf(config)? {
+            EncoderConfig::Bert(bert) => match bert.head {
+                BertHead::MaskedLm => TaskName::MaskedLm,
+                BertHead::Classification { .. } => TaskName::TextClassification,
+                BertHead::Embedding => TaskName::TextEmbedding,
+            },
+        },
+    };
+    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let mut recipe = json!({
+        "name": name, "task": task.name(), "data": { "source": source },
+        "text": {}, "tokenizer": {}, "model": { "family": "pretrained", "from": source },
+    });
+    // Columns that a file to evaluate is asked for.
+    match task {
+        TaskName::TextClassification => recipe["data"]["target"] = "label".into(),
+        TaskName::TextEmbedding | TaskName::Translation => recipe["data"]["target"] = "target".into(),
+        _ => {}
+    }
+    if task.writes_text() {
+        recipe["generate"] = json!({ "temperature": 0.0 });
+    }
+    Ok(serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?)
+}
+
+/// The labels of a classifier that others made.
+fn labels(config: &Value) -> Result<Labels, Problem> {
+    let table = config["id2label"].as_object().cloned().unwrap_or_default();
+    let name = |i: usize| table.get(&i.to_string()).and_then(Value::as_str).map(str::to_owned);
+    let names: Option<Vec<String>> = (0..table.len()).map(name).collect();
+    let names = names.filter(|names| !names.is_empty()).ok_or_else(|| {
+        Problem::new("`id2label` of the model's config.json: expected a name for every class from \"0\" on")
+            .help("add it: {\"0\": \"negative\", \"1\": \"positive\"}")
+    })?;
+    let counts = vec![0; names.len()];
+    Ok(Labels { names, many: config["problem_type"] == "multi_label_classification", counts })
 }
 
 /// A format of others.
@@ -120,8 +149,7 @@ pub fn export(
         return Err(problem.file(out).help("choose another `--out`, or remove it").into());
     }
     let TextPackage { recipe, pipeline, tokenizer, tensors, golden } = TextPackage::read(package)?;
-    let reference = reference(&pipeline.config)
-        .ok_or_else(|| damaged(package, "preprocessing", &"its family is not known"))?;
+    let reference = reference_of(&pipeline.config).map_err(|e| damaged(package, "preprocessing", &e))?;
     let tensors = tensor_entries(reference.to_reference(tensors));
     let weights = TensorFile { tensors, scalars: Scalars::default() };
     let about = about(&pipeline.config, &tokenizer);
@@ -129,12 +157,13 @@ pub fn export(
         ExportFormat::Safetensors => jishi_hub::folder::write(out, &about, &weights, dtype)?,
         ExportFormat::Gguf => jishi_hub::gguf::write(out, &about, &weights, dtype)?,
     }
-    let exact = dtype == Dtype::F32;
-    if exact && recipe.task == TaskName::CausalLm {
+    // GGUF knows decoders alone, and other number types round.
+    if dtype == Dtype::F32 {
         let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
-        let task = CausalTask::new(&recipe, &found.tokenizer, [None, None, None], None, device);
-        let model = model_of(&task, &found, device)?;
-        let outputs = task.golden(&model, &golden.inputs)?;
+        let pipeline = TextPipeline { config: found.config.clone(), ..pipeline };
+        let tokenizer = Arc::clone(&found.tokenizer);
+        let model = TextPredictor::of(recipe, pipeline, tokenizer, &Weights::Pretrained(&found), device)?;
+        let outputs = model.golden(&golden.inputs)?;
         same_golden("what was exported", out, &outputs, &golden.outputs)?;
     }
     Ok(())
@@ -145,22 +174,32 @@ fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
 }
 
 fn about(config: &Value, tokenizer: &Tokenizer) -> About {
+    let special = tokenizer.special;
+    let mut config = config.clone();
+    if let Some(config) = config.as_object_mut() {
+        // What is not said has the number that it has in the family's first model, even one beyond the vocabulary.
+        for (key, id) in
+            [("bos_token_id", special.bos), ("eos_token_id", special.eos), ("pad_token_id", special.pad)]
+        {
+            config.entry(key).or_insert_with(|| id.into());
+        }
+    }
+    // Tokens that end a turn end a text too.
+    let generation = json!({
+        "bos_token_id": special.bos, "eos_token_id": tokenizer.ends(), "pad_token_id": special.pad,
+    });
+    let mut names: Value = serde_json::from_slice(&tokenizer.config_json()).unwrap_or_default();
+    if config["model_type"] != "bert" {
+        // Types of tokens, which the class gives by itself, are taken for tokens by GPT-2 and refused by Llama.
+        names["model_input_names"] = json!(["input_ids", "attention_mask"]);
+        names["clean_up_tokenization_spaces"] = false.into();
+    }
     About {
-        config: config.clone(),
+        generation_config: tokenizer.ends().first().map(|_| generation),
+        config,
         tokenizer_json: Some(tokenizer.to_json()),
-        tokenizer_config: serde_json::from_slice(&tokenizer.config_json()).ok(),
+        tokenizer_config: Some(names),
         chat_template: tokenizer.chat_template.clone(),
         ..About::default()
     }
-}
-
-/// How the reference checkpoints of a family name and lay out tensors.
-fn reference(config: &Value) -> Option<Reference> {
-    Some(match config["model_type"].as_str()? {
-        "gpt2" => jishi_models::gpt2::REFERENCE,
-        "llama" => jishi_models::llama::REFERENCE,
-        "bert" => jishi_models::bert::REFERENCE,
-        "marian" => jishi_models::encoder_decoder::REFERENCE,
-        _ => return None,
-    })
 }

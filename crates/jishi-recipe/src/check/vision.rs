@@ -1,0 +1,59 @@
+//! Checks of recipes that learn from images.
+
+use super::Checker;
+use crate::networks::{ResNetModel, VggModel, VitModel};
+
+/// Layers of the ResNets of the paper.
+const RESNETS: [usize; 5] = [18, 34, 50, 101, 152];
+/// Layers of the VGG networks of the paper.
+const VGGS: [usize; 4] = [11, 13, 16, 19];
+
+impl Checker<'_> {
+    pub(super) fn vision(&mut self) {
+        if self.recipe.data.split.folds.is_some() {
+            let task = self.recipe.task.name();
+            let message = format!("`data.split.folds` is for tables, and the task is {task}");
+            self.fault(&["data.split.folds", "task"], message, "leave it out, and give `test` a share");
+        }
+    }
+
+    fn depth(&mut self, depth: usize, known: &[usize]) {
+        if !known.contains(&depth) {
+            let list: Vec<String> = known.iter().map(usize::to_string).collect();
+            let message = format!("`model.depth`: expected {}, found {depth}", list.join(", "));
+            self.fault(&["model.depth"], message, "");
+        }
+    }
+
+    pub(super) fn resnet(&mut self, model: &ResNetModel) {
+        self.depth(model.depth, &RESNETS);
+        self.at_least("model.width", model.width, 1);
+        let Some(blocks) = &model.blocks else { return };
+        if blocks.is_empty() || blocks.contains(&0) || blocks.len() > 6 {
+            let message =
+                format!("`model.blocks`: expected 1 to 6 stages of at least one block, found {blocks:?}");
+            self.fault(&["model.blocks"], message, "for example: blocks = [2, 2, 2]");
+        }
+        if self.places.is_set("model.depth") {
+            let message = "`model.depth` has no effect beside `model.blocks`";
+            self.fault(&["model.depth", "model.blocks"], message, "leave one of them out");
+        }
+    }
+
+    pub(super) fn vgg(&mut self, model: &VggModel) {
+        self.depth(model.depth, &VGGS);
+        self.at_least("model.width", model.width, 1);
+        self.at_least("model.hidden", model.hidden, 1);
+        self.share("model.dropout", model.dropout);
+    }
+
+    pub(super) fn vit(&mut self, model: &VitModel) {
+        self.blocks(model.layers, model.heads, model.width);
+        self.at_least("model.patch", model.patch, 1);
+        if let Some(hidden) = model.hidden {
+            self.at_least("model.hidden", hidden, 1);
+        }
+        self.share("model.dropout", model.dropout);
+        self.share("model.drop_path", model.drop_path);
+    }
+}

@@ -1,0 +1,107 @@
+//! Keys of the model families of recipes that learn from images.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// ResNet (He et al. 2016): residual blocks of convolutions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResNetModel {
+    /// 18, 34, 50, 101 or 152 layers; from 50 on with bottlenecks.
+    pub depth: usize,
+    /// Blocks of each of the stages, in place of those that `depth` says: `[1, 1, 1]` is a small one.
+    pub blocks: Option<Vec<usize>>,
+    /// Channels of the first stage; each further stage has twice as many.
+    pub width: usize,
+    /// What an image goes through first.
+    pub stem: Stem,
+}
+
+/// What an image goes through before the first stage of a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// `small` for images of less than 96 pixels, else `large`.
+    #[default]
+    Auto,
+    /// A 3 × 3 convolution at full size (He et al. 2016, §4.2).
+    Small,
+    /// A 7 × 7 convolution and max pooling, each with stride 2 (§3.3).
+    Large,
+}
+
+/// VGG (Simonyan & Zisserman 2015): plain stacks of 3 × 3 convolutions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VggModel {
+    /// 11, 13, 16 or 19 layers.
+    pub depth: usize,
+    /// Normalise after every convolution.
+    pub batch_norm: bool,
+    /// Channels of the first stack; 64 in the paper.
+    pub width: usize,
+    /// Width of the two hidden layers after the convolutions; 4096 in the paper.
+    pub hidden: usize,
+    /// Share of the hidden layers dropped in training.
+    pub dropout: f64,
+}
+
+/// Vision Transformer (Dosovitskiy et al. 2021): an image as a row of patches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VitModel {
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads; must divide `width`.
+    pub heads: usize,
+    /// Values a patch.
+    pub width: usize,
+    /// Width of the feed-forward part. Default: 4 times `width`.
+    pub hidden: Option<usize>,
+    /// Height and width of a patch, in pixels; must divide those of the image.
+    pub patch: usize,
+    /// What the classes are told from.
+    pub pool: Pool,
+    /// Share of values dropped after embeddings, attention and feed-forward parts in training.
+    pub dropout: f64,
+    /// Share of examples that skip the last block in training; earlier blocks less, the first none (Huang et al. 2016).
+    pub drop_path: f64,
+}
+
+/// What becomes of a row of patches at the end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pool {
+    /// A position of its own before the patches.
+    #[default]
+    Cls,
+    /// The mean of all patches.
+    Mean,
+}
+
+impl Default for ResNetModel {
+    fn default() -> Self {
+        Self { depth: 18, blocks: None, width: 64, stem: Stem::Auto }
+    }
+}
+
+impl Default for VggModel {
+    fn default() -> Self {
+        Self { depth: 11, batch_norm: true, width: 64, hidden: 512, dropout: 0.5 }
+    }
+}
+
+impl Default for VitModel {
+    fn default() -> Self {
+        Self {
+            layers: 6,
+            heads: 3,
+            width: 192,
+            hidden: None,
+            patch: 4,
+            pool: Pool::Cls,
+            dropout: 0.0,
+            drop_path: 0.0,
+        }
+    }
+}
