@@ -10,5 +10,5 @@ mod run;
 mod write;
 
 pub use graph::{Attribute, Dim, Graph, Kind};
-pub use run::{Input, Output, run};
+pub use run::{Input, Numbers, Output, run};
 pub use write::write;

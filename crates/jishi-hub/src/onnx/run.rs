@@ -8,14 +8,23 @@ use tract_onnx::prelude::*;
 use crate::error::HubError;
 
 /// Values of an input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// Its name.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
     /// Its values, row-major.
-    pub values: Vec<i64>,
+    pub values: Numbers,
+}
+
+/// Numbers of an input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    /// 32-bit floating point.
+    F32(Vec<f32>),
+    /// 64-bit integers.
+    I64(Vec<i64>),
 }
 
 /// Values of an output.
@@ -51,7 +60,11 @@ pub fn run(path: &Path, inputs: &[Input]) -> Result<Vec<Output>, HubError> {
     let names: Vec<String> = outlets.iter().map(|outlet| model.node(outlet.node).name.clone()).collect();
     let mut values = TVec::new();
     for Input { shape, values: numbers, .. } in inputs {
-        let tensor = Tensor::from_shape(shape, numbers).map_err(|e| bad("can't take inputs for", &e))?;
+        let tensor = match numbers {
+            Numbers::F32(values) => Tensor::from_shape(shape, values),
+            Numbers::I64(values) => Tensor::from_shape(shape, values),
+        };
+        let tensor = tensor.map_err(|e| bad("can't take inputs for", &e))?;
         values.push(TValue::from(tensor));
     }
     let plan = model.into_optimized().and_then(IntoRunnable::into_runnable);

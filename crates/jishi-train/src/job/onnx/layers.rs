@@ -65,6 +65,12 @@ impl<'a> Builder<'a> {
         self.two(operator, x, &number)
     }
 
+    /// Whole numbers as numbers.
+    pub(super) fn floats(&mut self, x: &str) -> String {
+        // 1 is the type of 32-bit floating point in `onnx.proto`.
+        self.graph.node("Cast", &[x], &[("to", Attribute::Int(1))])
+    }
+
     /// The rows `indices` of a table: `[.., width]`.
     pub(super) fn rows(&mut self, table: &str, indices: &str) -> Result<String, Problem> {
         let table = self.weight(table)?;
@@ -177,17 +183,16 @@ impl<'a> Builder<'a> {
     }
 
     /// Attention of queries `[batch, time, queries · dim]` over keys and values `[batch, time, keys · dim]`: `[batch,
-    /// time, queries · dim]`. `mask` is added to the scores.
-    pub(super) fn attention(&mut self, [q, k, v]: [&str; 3], heads: Heads, mask: &str) -> String {
+    /// time, queries · dim]`. `mask` is added to the scores; default: none.
+    pub(super) fn attention(&mut self, [q, k, v]: [&str; 3], heads: Heads, mask: Option<&str>) -> String {
         let Heads { queries, keys, dim } = heads;
         let [group, keys, size] = [queries / keys, keys, dim].map(|n| n as i64);
         // Heads that share keys are an axis of their own, over which keys and values broadcast.
+        let (alone, grouped, shared) = ([keys, size], [keys, group, size], [keys, 1, size]);
         let [q_axes, kv_axes, rows, columns, back]: [&[i64]; 5] = if group == 1 {
-            let axes = &[keys, size];
-            [axes, axes, &[0, 2, 1, 3], &[0, 2, 3, 1], &[0, 2, 1, 3]]
+            [&alone, &alone, &[0, 2, 1, 3], &[0, 2, 3, 1], &[0, 2, 1, 3]]
         } else {
-            let q = &[keys, group, size];
-            [q, &[keys, 1, size], &[0, 2, 3, 1, 4], &[0, 2, 3, 4, 1], &[0, 3, 1, 2, 4]]
+            [&grouped, &shared, &[0, 2, 3, 1, 4], &[0, 2, 3, 4, 1], &[0, 3, 1, 2, 4]]
         };
         let mut split = |x: &str, axes: &[i64], order: &[i64]| {
             let x = self.reshaped(x, axes);
@@ -197,8 +202,10 @@ impl<'a> Builder<'a> {
         let k = split(k, kv_axes, columns); // [batch, heads.., dim, time]
         let v = split(v, kv_axes, rows);
         let q = self.with("Mul", &q, 1.0 / (dim as f32).sqrt());
-        let scores = self.two("MatMul", &q, &k); // [batch, heads.., time, time]
-        let scores = self.two("Add", &scores, mask);
+        let mut scores = self.two("MatMul", &q, &k); // [batch, heads.., time, time]
+        if let Some(mask) = mask {
+            scores = self.two("Add", &scores, mask);
+        }
         let shares = self.graph.node("Softmax", &[&scores], &[("axis", Attribute::Int(-1))]);
         let attended = self.two("MatMul", &shares, &v);
         let attended = self.transposed(&attended, back);

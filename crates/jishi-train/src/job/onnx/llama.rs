@@ -28,7 +28,7 @@ pub fn graph<'a>(config: &LlamaConfig, tensors: &'a [NamedTensor]) -> Result<Gra
         let v = b.linear(&normed, &format!("{at}.self_attn.v_proj"))?;
         let q = rotary.turned(&mut b, &q, heads.queries);
         let k = rotary.turned(&mut b, &k, heads.keys);
-        let attended = b.attention([&q, &k, &v], heads, &mask);
+        let attended = b.attention([&q, &k, &v], heads, Some(&mask));
         let attended = b.linear(&attended, &format!("{at}.self_attn.o_proj"))?;
         x = b.two("Add", &x, &attended);
         let normed = b.rms_norm(&x, &format!("{at}.post_attention_layernorm"), config.epsilon)?;
@@ -58,8 +58,7 @@ impl Rotary {
     fn new(b: &mut Builder<'_>, config: &LlamaConfig, places: &str) -> Self {
         let frequencies = b.graph.numbers(&config.frequencies());
         let axes = b.graph.integers(&[1, 2]);
-        // The type with the number 1 is that of 32-bit floating point.
-        let places = b.graph.node("Cast", &[places], &[("to", Attribute::Int(1))]);
+        let places = b.floats(places);
         let places = b.two("Unsqueeze", &places, &axes); // [time, 1, 1]
         let angles = b.two("Mul", &places, &frequencies); // [time, 1, dim / 2]
         let [cos, sin] = ["Cos", "Sin"].map(|function| b.one(function, &angles));

@@ -27,7 +27,7 @@ pub fn graph<'a>(config: &Gpt2Config, tensors: &'a [NamedTensor]) -> Result<Grap
         let normed = b.layer_norm(&x, &format!("{at}.ln_1"), config.epsilon)?;
         let qkv = b.linear(&normed, &format!("{at}.attn.c_attn"))?;
         let [q, k, v] = b.split(&qkv, [width; 3]);
-        let attended = b.attention([&q, &k, &v], heads, &mask);
+        let attended = b.attention([&q, &k, &v], heads, Some(&mask));
         let attended = b.linear(&attended, &format!("{at}.attn.c_proj"))?;
         x = b.two("Add", &x, &attended);
         let normed = b.layer_norm(&x, &format!("{at}.ln_2"), config.epsilon)?;
