@@ -10,7 +10,7 @@ use jishi_kernels::ops::{self, Attention};
 use jishi_recipe::{BertModel, Init, Problems};
 use serde_json::{Value, json};
 
-use crate::config::{Keys, activation_name};
+use crate::config::{Keys, activation_name, put_labels};
 use crate::context::Context;
 use crate::init::Scope;
 use crate::layers::norm::LayerNorm;
@@ -71,6 +71,7 @@ pub const REFERENCE: Reference = Reference {
     renamed: &[(".self_attention.", ".self."), ("layer_norm.", "LayerNorm.")],
     turned: &["query", "key", "value", "dense", "classifier"],
     ignored: &["position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+    aliases: None,
 };
 
 impl BertConfig {
@@ -135,10 +136,7 @@ impl BertConfig {
         let architecture = value["architectures"][0].as_str().unwrap_or_default();
         let head = match architecture {
             "BertForMaskedLM" | "BertForPreTraining" => BertHead::MaskedLm,
-            "BertForSequenceClassification" => {
-                let labels = value["id2label"].as_object().map(serde_json::Map::len);
-                BertHead::Classification { classes: labels.filter(|n| *n > 0).unwrap_or(2) }
-            }
+            "BertForSequenceClassification" => BertHead::Classification { classes: keys.classes() },
             _ => BertHead::Embedding,
         };
         let config = Self {
@@ -192,10 +190,7 @@ impl BertConfig {
             "torch_dtype": "float32",
         });
         if let BertHead::Classification { classes } = self.head {
-            let labels = (0..classes).map(|i| (i.to_string(), json!(format!("LABEL_{i}"))));
-            value["id2label"] = Value::Object(labels.collect());
-            let numbers = (0..classes).map(|i| (format!("LABEL_{i}"), json!(i)));
-            value["label2id"] = Value::Object(numbers.collect());
+            put_labels(&mut value, classes);
         }
         value
     }

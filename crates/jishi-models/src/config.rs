@@ -85,6 +85,26 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// A list of sizes of at least 1 that has to be there.
+    pub(crate) fn sizes(&mut self, key: &str) -> Vec<usize> {
+        let Some(found) = self.get(key) else {
+            self.missing(key);
+            return Vec::new();
+        };
+        let size = |v: &Value| v.as_u64().filter(|n| *n > 0 && *n < 1 << 40).map(|n| n as usize);
+        let sizes = found.as_array().and_then(|list| list.iter().map(size).collect());
+        sizes.unwrap_or_else(|| {
+            self.wrong(key, found, "a list of whole numbers of at least 1");
+            Vec::new()
+        })
+    }
+
+    /// Classes: as many as `id2label` has, `num_labels`, or 2 as the library supposes.
+    pub(crate) fn classes(&mut self) -> usize {
+        let labels = self.get("id2label").and_then(Value::as_object).map(Map::len).filter(|n| *n > 0);
+        labels.or_else(|| self.maybe_size("num_labels")).unwrap_or(2)
+    }
+
     /// A token's number, where it is there.
     pub(crate) fn token(&mut self, key: &str) -> Option<u32> {
         let found = self.get(key)?;
@@ -186,6 +206,14 @@ impl<'a> Keys<'a> {
             self.problem(message, "the configuration is damaged");
         }
     }
+}
+
+/// Names for classes that have none: `id2label` and `label2id`.
+pub(crate) fn put_labels(value: &mut Value, classes: usize) {
+    let labels = (0..classes).map(|i| (i.to_string(), format!("LABEL_{i}").into()));
+    value["id2label"] = Value::Object(labels.collect());
+    let numbers = (0..classes).map(|i| (format!("LABEL_{i}"), i.into()));
+    value["label2id"] = Value::Object(numbers.collect());
 }
 
 /// The reference name of an activation function.

@@ -120,6 +120,22 @@ impl Context {
         x * mask
     }
 
+    /// Stochastic depth (Huang et al. 2016): in training what a block adds to an example is zero with probability
+    /// `rate`, that of the others grows by `1 / (1 − rate)`.
+    ///
+    /// # Shapes
+    /// - input and output: `[batch, ..]`
+    pub fn drop_path<const D: usize>(&mut self, x: Tensor<D>, rate: f64) -> Tensor<D> {
+        if !self.drops(rate) {
+            return x;
+        }
+        let mut shape = [1; D];
+        shape[0] = x.dims()[0];
+        let mask = TensorData::new(self.mask(shape[0], 1, rate, 1), shape);
+        let device = x.device().inner();
+        x * Tensor::from_data(mask, &device)
+    }
+
     /// Whether values are dropped at this rate.
     #[must_use]
     pub fn drops(&self, rate: f64) -> bool {

@@ -69,6 +69,7 @@ pub const REFERENCE: Reference = Reference {
     renamed: &[],
     turned: &["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
     ignored: &["embed_positions.weight", "embed_tokens.weight", "lm_head.weight"],
+    aliases: None,
 };
 
 impl EncoderDecoderConfig {

@@ -57,6 +57,7 @@ pub const REFERENCE: Reference = Reference {
     renamed: &[],
     turned: &[],
     ignored: &["attn.bias", "attn.masked_bias"],
+    aliases: None,
 };
 
 impl Gpt2Config {

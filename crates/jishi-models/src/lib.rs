@@ -13,6 +13,7 @@ pub mod error;
 pub mod ft_transformer;
 pub mod generate;
 pub mod gpt2;
+pub mod image;
 pub mod init;
 pub mod language;
 pub mod layers;
@@ -25,6 +26,8 @@ pub mod registry;
 pub mod resnet;
 pub mod rng;
 pub mod table;
+pub mod vgg;
+pub mod vit;
 pub mod weights;
 
 pub use bert::{Bert, BertConfig, BertHead, BertInput};
@@ -33,6 +36,7 @@ pub use decoder::{Decoder, DecoderConfig, Sequence};
 pub use encoder_decoder::{DecodeState, EncoderDecoder, EncoderDecoderConfig, Pairs};
 pub use error::ModelError;
 pub use gpt2::{Gpt2, Gpt2Config};
+pub use image::{ImageConfig, ImageModel};
 pub use language::{
     CausalConfig, CausalModel, EncoderConfig, EncoderModel, LanguageConfig, LanguageModel, Seq2SeqModel,
 };
@@ -43,4 +47,6 @@ pub use registry::{CHECKPOINTS, FAMILIES, Family, reference_of};
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use rng::Rng;
 pub use table::{TableInput, TableModel, TableShape, uses_one_hot};
+pub use vgg::{Vgg, VggConfig};
+pub use vit::{Vit, VitConfig, VitPooling};
 pub use weights::{NamedTensor, export_weights, import_weights};

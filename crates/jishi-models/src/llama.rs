@@ -86,6 +86,7 @@ pub const REFERENCE: Reference = Reference {
     renamed: &[],
     turned: &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     ignored: &["rotary_emb.inv_freq"],
+    aliases: None,
 };
 
 impl LlamaConfig {

@@ -1,5 +1,7 @@
 //! Which weights of a model are trained: freezing, and low-rank additions (LoRA, Hu et al. 2021).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use jishi_recipe::{Init, Lora, LoraBase, Model, Problem, Problems, Recipe, Trainable};
@@ -27,6 +29,10 @@ pub fn add_lora<M: Adapted>(mut model: M, lora: &Lora, seed: u64, device: &Devic
     }
     let mut names = Vec::new();
     model.each_projection(&mut |name, _| names.push(name.to_owned()));
+    if names.is_empty() {
+        let problem = Problem::new("`model.lora` is for families with attention");
+        problems.push(problem.help("leave it out, and choose `model.train`"));
+    }
     let is = |name: &str, target: &str| name == target || name.ends_with(&format!(".{target}"));
     for target in &lora.targets {
         if !names.iter().any(|name| is(name, target)) {
@@ -66,24 +72,87 @@ pub fn freeze<M: Module>(model: M, train: Trainable, last: usize) -> M {
         Trainable::Last => last,
         Trainable::Head => 0,
     };
-    let blocks = crate::weights::names(&model).iter().filter_map(|n| block_of(n)).max().map_or(0, |b| b + 1);
-    freeze_where(model, |name| match block_of(name) {
-        Some(block) => block + kept < blocks,
+    let names = crate::weights::names(&model);
+    let blocks = Blocks::of(names.iter().map(String::as_str));
+    freeze_where(model, |name| match blocks.number(name) {
+        Some(block) => block + kept < blocks.count(),
         None => is_embedding(name),
     })
 }
 
-/// The number of the block that a tensor is part of.
-#[must_use]
-pub fn block_of(name: &str) -> Option<usize> {
-    let mut parts = name.split('.');
-    parts.find(|part| matches!(*part, "h" | "layers" | "layer"))?;
-    parts.next()?.parse().ok()
+/// The blocks of a model, numbered from the input on: Transformer blocks, residual blocks of all stages, or
+/// convolutions with the norm behind them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks(BTreeMap<Place, usize>);
+
+/// Where a block is in a model, in the order from input to output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// `layer.3`, or block 3 of stage 2: `layer2.3`.
+    Block { stage: usize, block: usize },
+    /// `features.3` of a VGG.
+    Convolution(usize),
+    /// `classifier.3` of a VGG.
+    Dense(usize),
 }
 
+fn place_of(name: &str) -> Option<Place> {
+    let mut parts = name.split('.');
+    while let Some(part) = parts.next() {
+        let stage = match part {
+            "h" | "layers" | "layer" => Some(0),
+            _ => part.strip_prefix("layer").and_then(|stage| stage.parse().ok()),
+        };
+        let number = |text: Option<&str>| text.and_then(|n| n.parse::<usize>().ok());
+        match (stage, part) {
+            (Some(stage), _) => return Some(Place::Block { stage, block: number(parts.next())? }),
+            (_, "features") => return number(parts.next()).map(Place::Convolution),
+            (_, "classifier") => return number(parts.next()).map(Place::Dense),
+            _ => {}
+        }
+    }
+    None
+}
+
+impl Blocks {
+    /// Those of a model with tensors of these names.
+    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let mut places: BTreeSet<Place> = names.filter_map(place_of).collect();
+        // The last of a VGG's dense layers comes after all blocks.
+        if let Some(last @ Place::Dense(_)) = places.last().copied() {
+            places.remove(&last);
+        }
+        let (mut blocks, mut before, mut count) = (BTreeMap::new(), None, 0);
+        for place in places {
+            let behind = match (before, place) {
+                (Some(Place::Convolution(conv)), Place::Convolution(norm)) => norm == conv + 1,
+                _ => false,
+            };
+            count += usize::from(!behind);
+            blocks.insert(place, count - 1);
+            before = Some(place);
+        }
+        Self(blocks)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.values().max().map_or(0, |last| last + 1)
+    }
+
+    /// The number of the block that a tensor is part of.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<usize> {
+        self.0.get(&place_of(name)?).copied()
+    }
+}
+
+/// Whether a tensor comes before all blocks.
 fn is_embedding(name: &str) -> bool {
     let parts = ["wte", "wpe", "embed_tokens", "embed_positions", "embeddings", "shared"];
-    name.split('.').any(|part| parts.contains(&part))
+    let stem = ["conv1.", "bn1."];
+    name.split('.').any(|part| parts.contains(&part)) || stem.iter().any(|start| name.starts_with(start))
 }
 
 /// Learning rates that fall from block to block towards the input (Howard & Ruder 2018, "discriminative fine-tuning").
@@ -109,10 +178,10 @@ impl LayerRates {
         if self.decay == 1.0 {
             return 1.0;
         }
-        let blocks = names.iter().filter_map(|n| block_of(n)).max().map_or(0, |b| b + 1);
-        let below = match block_of(name) {
-            Some(block) => blocks - block,
-            None if is_embedding(name) => blocks + 1,
+        let blocks = Blocks::of(names.iter().copied());
+        let below = match blocks.number(name) {
+            Some(block) => blocks.count() - block,
+            None if is_embedding(name) => blocks.count() + 1,
             None => 0,
         };
         self.decay.powi(below as i32)

@@ -3,7 +3,7 @@
 //! Matrices of this crate are `[in, out]`, those of PyTorch's linear layers `[out, in]`. [`Reference`] says for a
 //! family which tensors are turned, which prefix names have, and which tensors of a checkpoint are no weights.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::Module;
 use jishi_recipe::{Problem, Problems};
@@ -12,7 +12,7 @@ use crate::error::ModelError;
 use crate::weights::{NamedTensor, export_weights, import_weights};
 
 /// How a family's reference checkpoints name and lay out tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Reference {
     /// Prefix of all names but those of `heads`: optional in a checkpoint.
     pub prefix: &'static str,
@@ -28,6 +28,8 @@ pub struct Reference {
     pub turned: &'static [&'static str],
     /// Ends of the names of tensors of a checkpoint that follow from others: position numbers, tied copies.
     pub ignored: &'static [&'static str],
+    /// Brings the names of other libraries to those of the reference.
+    pub aliases: Option<fn(Vec<NamedTensor>) -> Vec<NamedTensor>>,
 }
 
 /// What a checkpoint did not hold, and what it held for nothing.
@@ -77,6 +79,10 @@ impl Reference {
     /// Tensors of a checkpoint by the names of this crate, in its layouts. Those that are no weights are left out.
     #[must_use]
     pub fn from_reference(&self, tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
+        let tensors = match self.aliases {
+            Some(aliases) => aliases(tensors),
+            None => tensors,
+        };
         let mut own = Vec::with_capacity(tensors.len());
         for mut tensor in tensors {
             let name = tensor.name.strip_prefix("base_model.model.").unwrap_or(&tensor.name);
@@ -101,8 +107,8 @@ impl Reference {
         own
     }
 
-    /// Puts a checkpoint's tensors into a model. A head that the checkpoint lacks keeps its initial weights; one that
-    /// the model lacks is not used.
+    /// Puts a checkpoint's tensors into a model. A head that the checkpoint lacks keeps its initial weights, and so does
+    /// one of other classes; one that the model lacks is not used.
     ///
     /// # Errors
     /// Names every other tensor that is missing, unknown, double or of another shape.
@@ -125,17 +131,19 @@ impl Reference {
         whole: bool,
     ) -> Result<(M, Loaded), ModelError> {
         let mut tensors = self.from_reference(tensors);
-        let given: BTreeSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
         let own = export_weights(&model);
-        let known: BTreeSet<&str> = own.iter().map(|t| t.name.as_str()).collect();
+        let known: BTreeMap<&str, &[usize]> = own.iter().map(|t| (t.name.as_str(), &t.shape[..])).collect();
         let mut loaded = Loaded::default();
         tensors.retain(|t| {
-            let unused = self.is_optional(&t.name) && !known.contains(t.name.as_str());
+            let shape = known.get(t.name.as_str());
+            let other = !whole && self.is_head(&t.name) && shape.is_some_and(|shape| *shape != t.shape);
+            let unused = other || (self.is_optional(&t.name) && shape.is_none());
             if unused {
                 loaded.unused.push(t.name.clone());
             }
             !unused
         });
+        let given: BTreeSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
         for tensor in &own {
             let lora = tensor.name.contains(".lora_");
             let optional = self.is_optional(&tensor.name) && !whole;

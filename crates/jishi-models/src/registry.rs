@@ -4,7 +4,7 @@ use jishi_recipe::Problem;
 use serde_json::Value;
 
 use crate::reference::Reference;
-use crate::{bert, encoder_decoder, gpt2, llama};
+use crate::{bert, encoder_decoder, gpt2, llama, resnet, vgg, vit};
 
 /// A model family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +72,14 @@ pub const FAMILIES: [Family; 10] = [
 ];
 
 /// Families of checkpoints, by `model_type` of a Hugging Face `config.json`, and how they lay out tensors.
-pub const CHECKPOINTS: [(&str, Reference); 4] = [
+pub const CHECKPOINTS: [(&str, Reference); 7] = [
     ("bert", bert::REFERENCE),
     ("gpt2", gpt2::REFERENCE),
     ("llama", llama::REFERENCE),
     ("marian", encoder_decoder::REFERENCE),
+    ("resnet", resnet::REFERENCE),
+    ("vgg", vgg::REFERENCE),
+    ("vit", vit::REFERENCE),
 ];
 
 /// How checkpoints of a config's family lay out tensors.

@@ -5,6 +5,7 @@ use burn::tensor::{Bool, Device, Gradients, Int, Tensor, TensorData};
 use jishi_kernels::cpu::cross_entropy::Options;
 use jishi_models::layers::projection::Projection;
 use jishi_models::layers::tokens::log_probabilities;
+use jishi_models::lora::Blocks;
 use jishi_models::{
     Adapted, Bert, BertConfig, BertHead, BertInput, CausalConfig, CausalModel, Context, EncoderDecoder,
     EncoderDecoderConfig, Gpt2Config, LanguageConfig, LanguageModel, LlamaConfig, ModelError, NamedTensor,
@@ -597,8 +598,9 @@ fn frozen_weights_get_no_gradient() {
             let weights = export_weights(&model);
             let got = gradients(&model, loss(&model, BATCH, &mut Context::training(1, 0, 0)));
             assert!(got.iter().zip(&weights).all(|(g, w)| g.is_some() == w.trainable), "{name}");
+            let blocks = Blocks::of(weights.iter().map(|w| w.name.as_str()));
             let block = |i: usize| {
-                let of = |w: &&NamedTensor| jishi_models::lora::block_of(&w.name) == Some(i);
+                let of = |w: &&NamedTensor| blocks.number(&w.name) == Some(i);
                 weights.iter().filter(of).any(|w| w.trainable)
             };
             let expected = match train {

@@ -40,8 +40,8 @@ pub struct VggModel {
     pub batch_norm: bool,
     /// Channels of the first stack; 64 in the paper.
     pub width: usize,
-    /// Width of the two hidden layers after the convolutions; 4096 in the paper.
-    pub hidden: usize,
+    /// Width of every hidden layer after the convolutions, at most 3; `[4096, 4096]` in the paper.
+    pub hidden: Vec<usize>,
     /// Share of the hidden layers dropped in training.
     pub dropout: f64,
 }
@@ -87,7 +87,7 @@ impl Default for ResNetModel {
 
 impl Default for VggModel {
     fn default() -> Self {
-        Self { depth: 11, batch_norm: true, width: 64, hidden: 512, dropout: 0.5 }
+        Self { depth: 11, batch_norm: true, width: 64, hidden: vec![512, 512], dropout: 0.5 }
     }
 }
 

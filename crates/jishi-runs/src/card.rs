@@ -19,8 +19,8 @@ pub enum About {
         /// The columns it is predicted from.
         features: Vec<String>,
     },
-    /// Reads or writes text.
-    Text {
+    /// Reads or writes something else: text, images.
+    Model {
         /// What it does, as the end of the sentence "A model of the family … that".
         does: String,
         /// What the data is, in a sentence or two.
@@ -93,7 +93,7 @@ impl Card {
         let family = code(&self.family);
         let (target, classes, features) = match &self.about {
             About::Table { target, classes, features } => (target, classes, features),
-            About::Text { does, samples, .. } => {
+            About::Model { does, samples, .. } => {
                 let _ = writeln!(out, "A model of the family `{family}` that {}.\n", escape(does));
                 for (prompt, text) in samples {
                     let _ = writeln!(out, "> **{}**{}\n", quoted(prompt), quoted(text));
@@ -157,7 +157,7 @@ impl Card {
         );
         let _ = match &self.about {
             About::Table { features, .. } => writeln!(out, "Columns: {}.\n", list(features)),
-            About::Text { data, .. } => writeln!(out, "{}\n", escape(data)),
+            About::Model { data, .. } => writeln!(out, "{}\n", escape(data)),
         };
     }
 
@@ -189,7 +189,7 @@ impl Card {
 
     fn usage(&self, out: &mut String) {
         let name = code(&self.name);
-        if let About::Text { usage, .. } = &self.about {
+        if let About::Model { usage, .. } = &self.about {
             let usage = usage.join("\n");
             let _ = writeln!(
                 out,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use jishi_data::text::labels::Labels;
+use jishi_data::write::Values;
 use jishi_recipe::Recipe;
 
 use crate::losses::{Loss, class_target};
@@ -116,6 +117,19 @@ impl LabelHead {
         let chosen = chosen(probabilities, self.labels.many);
         let names: Vec<&str> = chosen.iter().map(|c| self.labels.names[*c as usize].as_str()).collect();
         names.join("|")
+    }
+
+    /// Probabilities `[examples, classes]` as columns of a file: `prediction`, and `probability_LABEL` of every label.
+    #[must_use]
+    pub fn columns(&self, probabilities: &[f64]) -> Vec<(String, Values)> {
+        let n = self.classes();
+        let predictions = probabilities.chunks_exact(n).map(|row| self.label(row)).collect();
+        let mut columns = vec![("prediction".to_owned(), Values::Words(predictions))];
+        for (i, name) in self.labels.names.iter().enumerate() {
+            let of_label = probabilities.iter().skip(i).step_by(n).copied().collect();
+            columns.push((format!("probability_{name}"), Values::Numbers(of_label)));
+        }
+        columns
     }
 
     /// The first labels, for a sentence about the model.

@@ -112,7 +112,9 @@ impl BatchNorm {
     ) -> Tensor<D> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         let with = ops::BatchNorm { residual, relu, eps: EPS };
-        if !context.is_training() {
+        // A norm that is not trained does not change: what it is part of is used as it was.
+        let frozen = weight.is_autodiff() && !self.weight.is_require_grad();
+        if !context.is_training() || frozen {
             let statistics = [self.running_mean.val(), self.running_var.val()];
             return ops::batch_norm(x, weight, bias, statistics, with);
         }

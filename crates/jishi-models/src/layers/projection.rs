@@ -212,6 +212,25 @@ impl Projection {
     }
 }
 
+/// Results of several layers for one input, one behind the other: one product where no layer has an addition.
+///
+/// # Shapes
+/// - input: `[.., in]`, output: `[.., Σ out]`
+pub fn side_by_side<const D: usize>(
+    layers: &[&Projection],
+    x: Tensor<D>,
+    context: &mut Context,
+) -> Tensor<D> {
+    let biases: Vec<Tensor<1>> = layers.iter().filter_map(|l| l.bias.as_ref().map(Param::val)).collect();
+    if biases.len() == layers.len() && layers.iter().all(|layer| layer.is_plain()) {
+        let weight = Tensor::cat(layers.iter().map(|layer| layer.weight()).collect(), 1);
+        let bias = Some(Tensor::cat(biases, 0));
+        let with = ops::Linear { bias, precision: context.precision(), ..ops::Linear::default() };
+        return ops::linear(x, weight, with);
+    }
+    Tensor::cat(layers.iter().map(|layer| layer.forward(x.clone(), context)).collect(), D - 1)
+}
+
 /// `residual + dropout(activation(x · first) · second)`: the feed-forward pair (Vaswani et al. 2017, §3.3), in one
 /// operation where nothing is in between.
 ///

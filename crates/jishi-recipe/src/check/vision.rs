@@ -29,9 +29,9 @@ impl Checker<'_> {
         self.depth(model.depth, &RESNETS);
         self.at_least("model.width", model.width, 1);
         let Some(blocks) = &model.blocks else { return };
-        if blocks.is_empty() || blocks.contains(&0) || blocks.len() > 6 {
+        if blocks.is_empty() || blocks.contains(&0) || blocks.len() > 4 {
             let message =
-                format!("`model.blocks`: expected 1 to 6 stages of at least one block, found {blocks:?}");
+                format!("`model.blocks`: expected 1 to 4 stages of at least one block, found {blocks:?}");
             self.fault(&["model.blocks"], message, "for example: blocks = [2, 2, 2]");
         }
         if self.places.is_set("model.depth") {
@@ -43,7 +43,12 @@ impl Checker<'_> {
     pub(super) fn vgg(&mut self, model: &VggModel) {
         self.depth(model.depth, &VGGS);
         self.at_least("model.width", model.width, 1);
-        self.at_least("model.hidden", model.hidden, 1);
+        if model.hidden.contains(&0) || model.hidden.len() > 3 {
+            let found = &model.hidden;
+            let message =
+                format!("`model.hidden`: expected at most 3 layers of at least 1 value, found {found:?}");
+            self.fault(&["model.hidden"], message, "for example: hidden = [512, 512]");
+        }
         self.share("model.dropout", model.dropout);
     }
 

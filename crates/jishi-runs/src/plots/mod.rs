@@ -9,6 +9,7 @@ mod axis;
 mod classes;
 mod curves;
 mod frame;
+mod gallery;
 mod png;
 mod regression;
 mod scene;
@@ -18,8 +19,9 @@ pub use classes::{
     Calibration, CalibrationBin, Confusion, ScoreCurve, calibration, confusion_matrix, pr, roc,
 };
 pub use curves::{Curves, RunCurve, curves};
+pub use gallery::{Boxed, Gallery, Tile, gallery};
 pub use regression::{FoldMetric, Predictions, fold_metrics, predicted_vs_actual, residuals};
-pub use scene::{Anchor, Color, Scene, Shape, palette};
+pub use scene::{Anchor, Color, Raster, Scene, Shape, palette};
 
 /// Scatter plots show at most this many points, evenly taken.
 pub const MAX_POINTS: usize = 5_000;

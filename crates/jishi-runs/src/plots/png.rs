@@ -3,7 +3,7 @@
 use ab_glyph::{Font, PxScale, ScaleFont, point};
 use tiny_skia::{FillRule, LineCap, LineJoin, Paint, PathBuilder, Pixmap, Stroke, StrokeDash, Transform};
 
-use super::scene::{Anchor, Color, Scene, Shape, font, glyph_scale, text_width};
+use super::scene::{Anchor, Color, Raster, Scene, Shape, font, glyph_scale, text_width};
 
 /// Pixels of the picture for one pixel of the scene: sharp on dense screens.
 const SCALE: f32 = 2.0;
@@ -26,8 +26,20 @@ fn encode(pixmap: &Pixmap) -> Vec<u8> {
     // The ground is opaque, so that every pixel is, and alpha can go.
     let (pixels, _) = pixmap.data().as_chunks::<4>();
     let rgb: Vec<u8> = pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect();
+    encode_rgb(pixmap.width(), pixmap.height(), &rgb)
+}
+
+impl Raster {
+    /// The pixels as a PNG file.
+    #[must_use]
+    pub fn to_png(&self) -> Vec<u8> {
+        encode_rgb(self.width as u32, self.height as u32, &self.rgb)
+    }
+}
+
+fn encode_rgb(width: u32, height: u32, rgb: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut encoder = png::Encoder::new(&mut out, pixmap.width(), pixmap.height());
+    let mut encoder = png::Encoder::new(&mut out, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     // Of the settings tried, the smallest file at the speed of the fastest.
@@ -35,13 +47,14 @@ fn encode(pixmap: &Pixmap) -> Vec<u8> {
     encoder.set_filter(png::Filter::Up);
     encoder
         .write_header()
-        .and_then(|mut writer| writer.write_image_data(&rgb))
+        .and_then(|mut writer| writer.write_image_data(rgb))
         .expect("a vector takes every byte");
     out
 }
 
 fn draw(pixmap: &mut Pixmap, shape: &Shape) {
     match shape {
+        Shape::Image { place, raster } => paste(pixmap, place.map(|v| v * SCALE), raster),
         Shape::Line { points, color, width, dashed } => {
             let Some(path) = path(points, false) else { return };
             let dash = if *dashed { StrokeDash::new(vec![6.0, 5.0], 0.0) } else { None };
@@ -73,6 +86,21 @@ fn draw(pixmap: &mut Pixmap, shape: &Shape) {
                 * SCALE;
             let at = [at[0] * SCALE, at[1] * SCALE];
             write(pixmap, at, shift, text, *size * SCALE, *bold, *color, *upwards);
+        }
+    }
+}
+
+/// Every pixel of the place takes the pixel of the raster that its middle is in.
+fn paste(pixmap: &mut Pixmap, [left, top, right, bottom]: [f32; 4], raster: &Raster) {
+    let (across, down) = (raster.width as f32 / (right - left), raster.height as f32 / (bottom - top));
+    for y in top.round() as i32..bottom.round() as i32 {
+        for x in left.round() as i32..right.round() as i32 {
+            let column = ((x as f32 + 0.5 - left) * across) as usize;
+            let row = ((y as f32 + 0.5 - top) * down) as usize;
+            let (column, row) = (column.min(raster.width - 1), row.min(raster.height - 1));
+            let at = (row * raster.width + column) * 3;
+            let rgb = [raster.rgb[at], raster.rgb[at + 1], raster.rgb[at + 2]];
+            blend(pixmap, x, y, Color { rgb, alpha: 1.0 }, 1.0);
         }
     }
 }

@@ -69,9 +69,43 @@ pub enum Anchor {
     End,
 }
 
+/// A picture of pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raster {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Red, green and blue of every pixel, `[height, width, 3]`.
+    pub rgb: Vec<u8>,
+}
+
+impl Raster {
+    /// Pixels of one (grey) or three channels, `[height, width, channels]`.
+    ///
+    /// # Panics
+    /// Where there are fewer or more values than pixels.
+    #[must_use]
+    pub fn new(height: usize, width: usize, channels: usize, pixels: &[u8]) -> Self {
+        assert_eq!(pixels.len(), height * width * channels, "a value for each channel of each pixel");
+        let rgb = match channels {
+            1 => pixels.iter().flat_map(|v| [*v; 3]).collect(),
+            _ => pixels.chunks_exact(channels.max(3)).flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        };
+        Self { width, height, rgb }
+    }
+}
+
 /// One shape.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
+    /// Pixels, scaled without smoothing.
+    Image {
+        /// Left, top, right and bottom.
+        place: [f32; 4],
+        /// The pixels.
+        raster: Raster,
+    },
     /// An open line with round joins.
     Line {
         /// Its corners.
@@ -132,6 +166,10 @@ pub struct Scene {
 impl Scene {
     pub(super) fn new(width: f32, height: f32) -> Self {
         Self { width, height, shapes: Vec::new() }
+    }
+
+    pub(super) fn image(&mut self, place: [f32; 4], raster: &Raster) {
+        self.shapes.push(Shape::Image { place, raster: raster.clone() });
     }
 
     pub(super) fn line(&mut self, points: Vec<[f32; 2]>, color: Color, width: f32) {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+
 use super::scene::{Anchor, Color, Scene, Shape};
 
 impl Scene {
@@ -23,6 +25,17 @@ impl Scene {
 
 fn write_shape(out: &mut String, shape: &Shape) {
     match shape {
+        Shape::Image { place: [left, top, right, bottom], raster } => {
+            let png = base64::engine::general_purpose::STANDARD.encode(raster.to_png());
+            let (width, height) = (short(right - left), short(bottom - top));
+            let _ = writeln!(
+                out,
+                "<image x=\"{}\" y=\"{}\" width=\"{width}\" height=\"{height}\" preserveAspectRatio=\"none\" \
+                 style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{png}\"/>",
+                short(*left),
+                short(*top)
+            );
+        }
         Shape::Line { points, color, width, dashed } => {
             let dash = if *dashed { " stroke-dasharray=\"6 5\"" } else { "" };
             let paint = paint("stroke", *color);

@@ -245,3 +245,33 @@ fn confusion_matrices() {
     show("confusion-60", &confusion_matrix(&Confusion { classes: &lots, counts: &counts }));
     show("confusion-none", &confusion_matrix(&Confusion { classes: &[], counts: &[] }));
 }
+
+#[test]
+fn a_gallery() {
+    let tile = |i: usize| {
+        let (height, width) = (20 + 4 * (i % 3), 28);
+        let pixels: Vec<u8> = (0..height * width * 3).map(|v| (v * (i + 3) % 251) as u8).collect();
+        let boxes = vec![Boxed {
+            place: [4.0, 6.0, 18.0, 40.0],
+            label: format!("cat 0.9{i}"),
+            color: i,
+            dashed: i % 2 == 1,
+        }];
+        let caption = vec![format!("number {i}"), "was 3, is 5 (0.97)".into()];
+        Tile { raster: Raster::new(height, width, 3, &pixels), caption, boxes }
+    };
+    let tiles: Vec<Tile> = (0..7).map(tile).collect();
+    let scene =
+        gallery(&Gallery { title: "Worst misses", note: "test split", columns: 4, side: 150.0, tiles });
+    let (svg, _) = show("gallery", &scene);
+    assert_eq!(svg.matches("<image ").count(), 7);
+    assert_eq!(texts(&scene).iter().filter(|t| t.starts_with("number")).count(), 7);
+    // Pixels are where they belong: a white raster on the grey edge.
+    let white = Tile { raster: Raster::new(2, 2, 1, &[255; 4]), caption: Vec::new(), boxes: Vec::new() };
+    let png = gallery(&Gallery { title: "", note: "", columns: 1, side: 50.0, tiles: vec![white] }).to_png();
+    let mut reader = ::png::Decoder::new(std::io::Cursor::new(&png)).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let width = reader.next_frame(&mut pixels).unwrap().width as usize;
+    let at = |x: usize, y: usize| &pixels[(y * width + x) * 3..][..3];
+    assert_eq!((at(24 + 50, 104 + 50), at(24 - 1, 104 + 50)), (&[255; 3][..], &[228, 231, 235][..]));
+}

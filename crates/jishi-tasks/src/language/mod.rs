@@ -17,42 +17,13 @@ pub use masked::MaskedTask;
 pub use translation::TranslationTask;
 pub use writer::Writer;
 
-use std::collections::BTreeMap;
-
 use burn::tensor::Device;
 use jishi_data::text::windows::IGNORE;
 use jishi_models::{LanguageConfig, LanguageModel, ModelError, merge_lora};
 use serde_json::{Map, Value};
 
-use crate::task::{Evaluation, SplitName, Task, TaskError};
-
-/// An evaluation, with what a run's report says besides.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
-    /// Loss and metrics.
-    pub evaluation: Evaluation,
-    /// 95 % bootstrap intervals of metrics, where the task has them.
-    pub intervals: BTreeMap<String, [f64; 2]>,
-    /// Of a task that tells one class, what it told.
-    pub classes: Option<ClassOutputs>,
-}
-
-/// Probabilities of classes, and the actual ones.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClassOutputs {
-    /// The classes in order.
-    pub names: Vec<String>,
-    /// The actual class of each example, `[examples]`.
-    pub actual: Vec<u32>,
-    /// Row-major `[examples, classes]`.
-    pub probabilities: Vec<f64>,
-}
-
-impl From<Evaluation> for Measured {
-    fn from(evaluation: Evaluation) -> Self {
-        Self { evaluation, intervals: BTreeMap::new(), classes: None }
-    }
-}
+use crate::measured::{ClassOutputs, Measured};
+use crate::task::{SplitName, Task, TaskError};
 
 /// [`IGNORE`] as an index of Burn's, which are never negative.
 pub(crate) const NOTHING: u32 = i32::MAX as u32;

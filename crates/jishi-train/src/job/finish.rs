@@ -276,6 +276,23 @@ fn replay(
     Ok(())
 }
 
+/// Refuses outputs for golden inputs that are not the expected ones. `what` gave them, and is in `place`.
+///
+/// # Errors
+/// Names the first one whose outputs differ by more than rounding.
+pub fn same_golden(
+    what: &str,
+    place: &Path,
+    found: &[Vec<f64>],
+    expected: &[Vec<f64>],
+) -> Result<(), TrainError> {
+    let differs = |(f, e): (&Vec<f64>, &Vec<f64>)| differ(f, e);
+    let Some(row) = found.iter().zip(expected).position(differs) else { return Ok(()) };
+    let message =
+        format!("{what} gives {:?} for golden input {row} where {:?} is expected", found[row], expected[row]);
+    Err(Problem::new(message).file(place).help("this is an error in Jishi: please report it").into())
+}
+
 /// Whether outputs differ from those that are expected by more than rounding.
 pub(crate) fn differ(found: &[f64], expected: &[f64]) -> bool {
     // Nothing is near what is no number.

@@ -41,13 +41,7 @@ impl Predictor {
     }
 
     pub(crate) fn new(package: Package, dir: &Path, device: &Device) -> Result<Self, TrainError> {
-        let damaged = |what: &str, e: &dyn std::fmt::Display| {
-            let why = e.to_string().replace('\n', "; ");
-            let problem = Problem::new(format!("the package is damaged in its {what}: {why}"));
-            TrainError::Bad(
-                problem.file(dir.join("model.json")).help("train or fetch the model again").into(),
-            )
-        };
+        let damaged = |what: &str, why: &dyn std::fmt::Display| damaged(dir, what, why);
         let recipe: Recipe =
             serde_json::from_value(package.manifest.recipe.clone()).map_err(|e| damaged("recipe", &e))?;
         let pipeline: Pipeline = serde_json::from_value(package.manifest.preprocessing.clone())
@@ -148,6 +142,13 @@ impl Predictor {
         let all: Vec<u32> = (0..table.rows as u32).collect();
         Ok(self.predict(&self.encode(&table, &all, false)?)?.0)
     }
+}
+
+/// A part of a package that is not as it was written.
+pub fn damaged(dir: &Path, what: &str, why: &dyn std::fmt::Display) -> TrainError {
+    let why = why.to_string().replace('\n', "; ");
+    let problem = Problem::new(format!("the package is damaged in its {what}: {why}"));
+    problem.file(dir.join("model.json")).help("train or fetch the model again").into()
 }
 
 /// A recipe's settings are no way out here: there is a package, and no recipe to edit.

@@ -7,7 +7,6 @@ use jishi_data::text::corpus::Part;
 use jishi_data::text::documents::{Document, Target};
 use jishi_data::text::labels::Labels;
 use jishi_data::text::tokenizer::Tokenizer;
-use jishi_data::write::Values;
 use jishi_models::bert::BertHead;
 use jishi_models::{EncoderModel, LanguageConfig};
 use jishi_recipe::Recipe;
@@ -75,17 +74,4 @@ pub fn labelled(
         examples.classes.push(classes);
     }
     Ok((!examples.classes.is_empty()).then_some(examples))
-}
-
-/// Predictions as columns of a file: `prediction`, and `probability_LABEL` of every label.
-#[must_use]
-pub fn columns(task: &ClassificationTask, values: &[f64]) -> Vec<(String, Values)> {
-    let names = &task.head().labels().names;
-    let predictions = values.chunks_exact(names.len()).map(|row| task.head().label(row)).collect();
-    let mut columns = vec![("prediction".to_owned(), Values::Words(predictions))];
-    for (i, name) in names.iter().enumerate() {
-        let of_label = values.iter().skip(i).step_by(names.len()).copied().collect();
-        columns.push((format!("probability_{name}"), Values::Numbers(of_label)));
-    }
-    columns
 }

@@ -11,7 +11,7 @@ use jishi_data::text::corpus::Part;
 use jishi_data::text::statistics::Statistics;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_models::export_weights;
-use jishi_recipe::{Problem, Recipe};
+use jishi_recipe::Recipe;
 use jishi_runs::RealFs;
 use jishi_runs::card::About;
 use jishi_runs::manifest::{Fingerprint, RunManifest};
@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use super::source::TextSource;
 use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline, TextPredictor};
 use crate::error::TrainError;
-use crate::job::finish::{curves, differ, end, model_card, with_intervals, write_scene};
+use crate::job::finish::{curves, end, model_card, same_golden, with_intervals, write_scene};
 use crate::job::pictures;
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
@@ -101,7 +101,7 @@ impl<T: LanguageTask> Prepared<T> {
             usage.insert(0, format!("jishi predict {name} --input new.csv --output predictions.csv"));
         }
         let samples = samples.iter().map(|s| (s.prompt.clone(), s.text.clone())).collect();
-        About::Text { does: self.task.does(), data, usage, samples }
+        About::Model { does: self.task.does(), data, usage, samples }
     }
 }
 
@@ -209,23 +209,6 @@ pub fn pack<T: LanguageTask>(
         (TOKENIZER_CONFIG.to_owned(), tokenizer.config_json()),
     ]);
     Ok(Package { manifest: packed, weights: TensorFile { tensors, scalars: Scalars::default() }, files })
-}
-
-/// Refuses outputs for golden texts that are not the expected ones. `what` gave them, and is in `place`.
-///
-/// # Errors
-/// Names the first text whose outputs differ by more than rounding.
-pub fn same_golden(
-    what: &str,
-    place: &Path,
-    found: &[Vec<f64>],
-    expected: &[Vec<f64>],
-) -> Result<(), TrainError> {
-    let differs = |(f, e): (&Vec<f64>, &Vec<f64>)| differ(f, e);
-    let Some(row) = found.iter().zip(expected).position(differs) else { return Ok(()) };
-    let message =
-        format!("{what} gives {:?} for golden text {row} where {:?} is expected", found[row], expected[row]);
-    Err(Problem::new(message).file(place).help("this is an error in Jishi: please report it").into())
 }
 
 /// Loads the package from disk and compares with what the trained model gave.

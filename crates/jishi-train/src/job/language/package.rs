@@ -11,6 +11,7 @@ use jishi_runs::package::Golden;
 
 use super::{TOKENIZER, TOKENIZER_CONFIG, TextPipeline};
 use crate::error::TrainError;
+use crate::job::predict::damaged;
 use crate::trainer::named_tensors;
 
 /// A package of a text model.
@@ -56,11 +57,4 @@ impl TextPackage {
             golden: package.manifest.golden,
         })
     }
-}
-
-/// A part of a package that is not as it was written.
-pub fn damaged(dir: &Path, what: &str, why: &dyn std::fmt::Display) -> TrainError {
-    let why = why.to_string().replace('\n', "; ");
-    let problem = Problem::new(format!("the package is damaged in its {what}: {why}"));
-    problem.file(dir.join("model.json")).help("train or fetch the model again").into()
 }

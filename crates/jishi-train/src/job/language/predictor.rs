@@ -12,20 +12,21 @@ use jishi_models::{
 };
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::Package;
+use jishi_tasks::Measured;
 use jishi_tasks::language::texts::{EncoderTokens, Texts};
 use jishi_tasks::language::translation::{Search, WATCHED};
 use jishi_tasks::language::{
-    CausalTask, ClassificationTask, DpoTask, EmbeddingTask, LanguageTask, MaskedTask, Measured,
-    TranslationTask,
+    CausalTask, ClassificationTask, DpoTask, EmbeddingTask, LanguageTask, MaskedTask, TranslationTask,
 };
 use serde_json::{Map, Value};
 
 use super::finish::pack;
-use super::package::{TextPackage, damaged};
+use super::package::TextPackage;
 use super::pretrained::Pretrained;
 use super::source::TextSource;
 use super::{TextPipeline, causal, classification, dpo, embedding, examples, masked, translation};
 use crate::error::TrainError;
+use crate::job::predict::damaged;
 
 /// A loaded text model.
 pub struct TextPredictor {
@@ -204,7 +205,7 @@ impl TextPredictor {
             Loaded::Causal(..) | Loaded::Dpo(..) => Vec::new(),
             Loaded::Masked(task, model) => masked::columns(task, model, &self.tokenizer, &texts)?,
             Loaded::Classification(task, model) => {
-                classification::columns(task, &task.predict(model, &self.tokens(&texts)?)?)
+                task.head().columns(&task.predict(model, &self.tokens(&texts)?)?)
             }
             Loaded::Embedding(task, model) => {
                 let (values, width) = task.embed(model, &self.tokens(&texts)?)?;

@@ -15,11 +15,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::TextPipeline;
-use super::finish::same_golden;
-use super::package::{TextPackage, damaged};
+use super::package::TextPackage;
 use super::predictor::{TextPredictor, Weights};
 use super::pretrained::Pretrained;
 use crate::error::TrainError;
+use crate::job::finish::same_golden;
+use crate::job::predict::damaged;
 use crate::trainer::tensor_entries;
 
 /// Texts that an imported model is checked with.

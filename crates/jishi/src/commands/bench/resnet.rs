@@ -38,9 +38,13 @@ fn train(name: &str, precision: Precision, profiled: bool, measured: usize) -> R
         optimizer: Optimizer::Adamw(optimizer),
         steps: Some(WARM_UP + measured),
         batch: BATCH,
+        precision: match precision {
+            Precision::F32 => jishi_recipe::Precision::F32,
+            Precision::Bf16 => jishi_recipe::Precision::Bf16,
+        },
         ..Train::default()
     };
-    let trained = training::run(&Images::new(precision), &config, model, WARM_UP, profiled)?;
+    let trained = training::run(&Images::new(), &config, model, WARM_UP, profiled)?;
     let mut figures = trained.json(name, precision_name(precision));
     figures["images_per_second"] = (BATCH as f64 / trained.steps.median()).into();
     figures["parameters"] = parameters.into();
@@ -75,7 +79,6 @@ fn peer_weights(model: &ResNet) -> Vec<NamedTensor> {
 
 /// One batch of fixed images.
 struct Images {
-    precision: Precision,
     /// `[batch, height, width, 3]`
     images: Tensor<4>,
     /// `[batch]`
@@ -83,7 +86,7 @@ struct Images {
 }
 
 impl Images {
-    fn new(precision: Precision) -> Self {
+    fn new() -> Self {
         let values = peer::weights(BATCH * 3 * SIZE * SIZE, 777, 1.0);
         // The peer's images are `[batch, 3, height, width]`.
         let mut images = Vec::with_capacity(values.len());
@@ -95,7 +98,6 @@ impl Images {
         let device = Device::flex();
         let classes: Vec<i64> = (0..BATCH).map(|i| (i % CLASSES) as i64).collect();
         Self {
-            precision,
             images: Tensor::from_data(TensorData::new(images, [BATCH, SIZE, SIZE, 3]), &device),
             classes: Tensor::from_data(TensorData::new(classes, [BATCH]), &device),
         }
@@ -118,7 +120,7 @@ impl Task for Images {
     }
 
     fn loss(&self, model: &ResNet, (): &(), context: &mut Context) -> Tensor<1> {
-        let logits = model.forward(self.images.clone(), context, self.precision);
+        let logits = model.forward(self.images.clone(), context);
         ops::cross_entropy(logits, self.classes.clone(), Options::default())
     }
 
