@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{Proof, bert, gpt2, llama, no_graph, publish};
 use crate::error::TrainError;
-use crate::job::language::finish::same_golden;
+use crate::job::finish::same_golden;
 use crate::job::language::package::TextPackage;
 use crate::job::language::predictor::{TextPredictor, Weights};
 use crate::job::language::transfer::about;
