@@ -120,10 +120,8 @@ impl<'a> Graph<'a> {
     /// A [`Problem`] where the values do not fill the shape.
     pub fn weights(&mut self, name: &str, shape: &[usize], values: &'a [f32]) -> Result<String, Problem> {
         if shape.iter().product::<usize>() != values.len() {
-            let problem = Problem::new(format!(
-                "tensor `{name}` should have {shape:?} values, found {}",
-                values.len()
-            ));
+            let problem =
+                Problem::new(format!("tensor `{name}` should have {shape:?} values, found {}", values.len()));
             return Err(problem.help("the model is damaged: train or fetch it again"));
         }
         if !self.constants.iter().any(|c| c.name == name) {

@@ -5,7 +5,7 @@ use jishi_hub::onnx::{Attribute, Graph, Kind};
 use jishi_models::{BertConfig, BertHead, NamedTensor};
 use jishi_recipe::Problem;
 
-use super::layers::{Builder, Heads, TOKENS, of_texts, of_tokens};
+use super::layers::{Builder, Heads, TOKENS, of_rows, of_tokens};
 
 /// The graph of a model with these sizes and tensors, as [`jishi_models::export_weights`] gives them.
 ///
@@ -53,11 +53,11 @@ pub fn graph<'a>(config: &BertConfig, tensors: &'a [NamedTensor]) -> Result<Grap
             let pooled = b.linear(&first, "pooler.dense")?;
             let pooled = b.one("Tanh", &pooled);
             let logits = b.linear(&pooled, "classifier")?;
-            b.output("logits", &logits, &of_texts(classes));
+            b.output("logits", &logits, &of_rows(classes));
         }
         BertHead::Embedding => {
             let vector = mean(&mut b, &x, &there);
-            b.output("sentence_embedding", &vector, &of_texts(config.width));
+            b.output("sentence_embedding", &vector, &of_rows(config.width));
         }
     }
     Ok(b.graph)
@@ -73,7 +73,13 @@ fn padding(b: &mut Builder<'_>, there: &str) -> String {
 }
 
 /// The norm of a layer's output plus the residual.
-fn added(b: &mut Builder<'_>, x: &str, residual: &str, name: &str, config: &BertConfig) -> Result<String, Problem> {
+fn added(
+    b: &mut Builder<'_>,
+    x: &str,
+    residual: &str,
+    name: &str,
+    config: &BertConfig,
+) -> Result<String, Problem> {
     let y = b.linear(x, &format!("{name}.dense"))?;
     let y = b.two("Add", &y, residual);
     b.layer_norm(&y, &format!("{name}.layer_norm"), config.epsilon)

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jishi_hub::onnx::{Attribute, Dim, Graph, Kind};
 use jishi_kernels::Activation;
 use jishi_models::NamedTensor;
-use jishi_recipe::Problem;
+use jishi_models::layers::activation::fused;
+use jishi_recipe::{Activation as Named, Problem};
 
 /// The axes of tokens.
 pub(super) const TOKENS: [Dim; 2] = [Dim::Named("batch"), Dim::Named("time")];
@@ -38,6 +39,11 @@ impl<'a> Builder<'a> {
     /// Whether the model has this tensor.
     pub(super) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor of the model.
+    pub(super) fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
     /// A tensor of the model, with its own name.
@@ -165,6 +171,52 @@ impl<'a> Builder<'a> {
         self.two("Mul", &half, &gate)
     }
 
+    /// Any activation function of a recipe.
+    pub(super) fn named(&mut self, activation: Named, x: &str) -> String {
+        if let Some(activation) = fused(activation) {
+            return self.activated(activation, x);
+        }
+        match activation {
+            Named::LeakyRelu => self.graph.node("LeakyRelu", &[x], &[("alpha", Attribute::Float(0.01))]),
+            Named::Mish => {
+                // The operator for it came with operator set 18.
+                let gate = self.one("Softplus", x);
+                let gate = self.one("Tanh", &gate);
+                self.two("Mul", x, &gate)
+            }
+            Named::Sigmoid => self.one("Sigmoid", x),
+            Named::Tanh => self.one("Tanh", x),
+            Named::Elu => self.one("Elu", x),
+            Named::Selu => self.one("Selu", x),
+            Named::Softplus => self.one("Softplus", x),
+            Named::Softsign => self.one("Softsign", x),
+            Named::HardSwish => self.one("HardSwish", x),
+            Named::Identity | Named::Relu | Named::Gelu | Named::GeluTanh | Named::Silu => {
+                unreachable!("these are fused")
+            }
+        }
+    }
+
+    /// Batch normalisation of the last axis, by the running statistics.
+    pub(super) fn batch_norm(&mut self, x: &str, name: &str, epsilon: f64) -> Result<String, Problem> {
+        let [weight, bias, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
+            .map(|part| self.weight(&format!("{name}.{part}")));
+        let variance = self.with("Add", &variance?, epsilon as f32);
+        let deviation = self.one("Sqrt", &variance);
+        let scale = self.two("Div", &weight?, &deviation);
+        let x = self.two("Sub", x, &mean?);
+        let x = self.two("Mul", &x, &scale);
+        Ok(self.two("Add", &x, &bias?))
+    }
+
+    /// Values one after another along the last axis.
+    pub(super) fn joined(&mut self, parts: &[&str]) -> String {
+        match parts {
+            [only] => (*only).into(),
+            _ => self.graph.node("Concat", parts, &[("axis", Attribute::Int(-1))]),
+        }
+    }
+
     pub(super) fn transposed(&mut self, x: &str, order: &[i64]) -> String {
         self.graph.node("Transpose", &[x], &[("perm", Attribute::Ints(order.to_vec()))])
     }
@@ -224,6 +276,6 @@ pub(super) fn of_tokens(values: usize) -> [Dim; 3] {
 }
 
 /// `[batch, values]`
-pub(super) fn of_texts(values: usize) -> [Dim; 2] {
+pub(super) fn of_rows(values: usize) -> [Dim; 2] {
     [TOKENS[0], Dim::Fixed(values)]
 }

@@ -1,6 +1,6 @@
 //! Llama as a graph: `input_ids` `[batch, time]` to `logits` `[batch, time, vocabulary]`.
 
-use jishi_hub::onnx::{Attribute, Graph, Kind};
+use jishi_hub::onnx::{Graph, Kind};
 use jishi_models::{LlamaConfig, NamedTensor};
 use jishi_recipe::Problem;
 
@@ -77,6 +77,6 @@ impl Rotary {
         };
         let left = turned(&first, "Sub", &second);
         let right = turned(&second, "Add", &first);
-        b.graph.node("Concat", &[&left, &right], &[("axis", Attribute::Int(-1))])
+        b.joined(&[&left, &right])
     }
 }

@@ -7,6 +7,8 @@ mod bert;
 mod gpt2;
 mod layers;
 mod llama;
+mod rows;
+mod table;
 mod text;
 
 use std::fs;
@@ -38,6 +40,7 @@ pub fn export(package: &Path, out: &Path, device: &Device) -> Result<(), TrainEr
     let task = serde_json::from_value::<TaskName>(name.as_str().into());
     match task.map(TaskName::domain) {
         Ok(Domain::Texts) => text::export(package, out, device),
+        Ok(Domain::Tables) => table::export(package, out, device),
         _ => Err(no_graph(package, &name, "try `--format safetensors`").into()),
     }
 }
@@ -88,7 +91,12 @@ fn same(out: &Path, found: &[Output], expected: &[Output]) -> Result<(), Problem
         // Nothing is near what is no number.
         let near = |(f, e): (&f32, &f32)| (f - e).abs() <= TOLERANCE * largest;
         if f.values.len() != e.values.len() {
-            return wrong(format!("{} values for `{}` where {} are expected", f.values.len(), f.name, e.values.len()));
+            return wrong(format!(
+                "{} values for `{}` where {} are expected",
+                f.values.len(),
+                f.name,
+                e.values.len()
+            ));
         }
         if let Some(i) = f.values.iter().zip(&e.values).position(|pair| !near(pair)) {
             let (name, f, e) = (&f.name, f.values[i], e.values[i]);
@@ -108,7 +116,8 @@ mod tests {
 
     #[test]
     fn outputs_that_differ_are_refused() {
-        let differs = |found: &[f32], expected: &[f32]| same(Path::new("m.onnx"), &output(found), &output(expected));
+        let differs =
+            |found: &[f32], expected: &[f32]| same(Path::new("m.onnx"), &output(found), &output(expected));
         assert!(differs(&[1.0, 2.0], &[1.0, 2.0001]).is_ok());
         // Rounding grows with the numbers that are summed.
         assert!(differs(&[0.0, 100.0], &[0.005, 100.0]).is_ok());

@@ -13,7 +13,7 @@ use jishi_recipe::{Problem, TaskName};
 use jishi_runs::package::Golden;
 use jishi_tasks::language::texts::{EncoderTokens, padded};
 use jishi_tasks::language::writer::prompt_tokens;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Proof, bert, gpt2, llama, no_graph, publish};
 use crate::error::TrainError;
@@ -44,7 +44,7 @@ pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), 
     let model = TextPredictor::of(recipe, pipeline, tokenizer, &weights, device)?;
     same_golden("the model package", package, &model.golden(&golden.inputs)?, &golden.outputs)?;
     let Weights::Package(_, tensors) = weights else { unreachable!("these are a package's") };
-    let (graph, proof) = if let Some(causal) = model.causal() {
+    let (mut graph, proof) = if let Some(causal) = model.causal() {
         let graph = match causal.config() {
             CausalConfig::Gpt2(config) => gpt2::graph(&config, &tensors)?,
             CausalConfig::Llama(config) => llama::graph(&config, &tensors)?,
@@ -57,6 +57,10 @@ pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), 
     } else {
         return Err(no_graph(package, model.recipe.task.name(), "try `--format safetensors`").into());
     };
+    graph.metadata.insert("task".into(), model.recipe.task.name().into());
+    if let Some(labels) = &model.pipeline.labels {
+        graph.metadata.insert("labels".into(), json!(labels.names).to_string());
+    }
     publish(out, &graph, &proof)?;
     Ok(folder::write_about(folder, &about)?)
 }
