@@ -154,7 +154,6 @@ fn per_number(b: &mut Builder<'_>, x: &str, name: &str) -> Result<String, Proble
 
 fn mlp(b: &mut Builder<'_>, mut x: String, config: &MlpModel) -> Result<String, Problem> {
     let ensemble = config.members > 1;
-    let one = b.graph.integers(&[1]);
     if ensemble {
         let first = b.graph.integers(&[0]);
         x = b.two("Unsqueeze", &x, &first); // [1, batch, features]
@@ -165,10 +164,7 @@ fn mlp(b: &mut Builder<'_>, mut x: String, config: &MlpModel) -> Result<String, 
         b.graph.scope(&at);
         let mut y = if ensemble {
             let weight = b.weight(&format!("{at}.weight"))?;
-            let mut of_members = |part: &str| {
-                let values = b.weight(&format!("{at}.{part}"))?;
-                Ok::<_, Problem>(b.two("Unsqueeze", &values, &one)) // [members, 1, width]
-            };
+            let mut of_members = |part: &str| by_member(b, &format!("{at}.{part}"));
             let [input, output, bias] =
                 [of_members("input_scale")?, of_members("output_scale")?, of_members("bias")?];
             let y = b.two("Mul", &x, &input);
@@ -198,10 +194,16 @@ fn mlp(b: &mut Builder<'_>, mut x: String, config: &MlpModel) -> Result<String, 
         return b.linear(&x, "output");
     }
     let weight = b.weight("output.weight")?; // [members, in, out]
-    let bias = b.weight("output.bias")?;
-    let bias = b.two("Unsqueeze", &bias, &one);
+    let bias = by_member(b, "output.bias")?;
     let y = b.two("MatMul", &x, &weight);
     Ok(b.two("Add", &y, &bias))
+}
+
+/// Values of every member, to go with its rows: `[members, 1, width]`.
+fn by_member(b: &mut Builder<'_>, name: &str) -> Result<String, Problem> {
+    let values = b.weight(name)?;
+    let axis = b.graph.integers(&[1]);
+    Ok(b.two("Unsqueeze", &values, &axis))
 }
 
 /// Gorishniy et al. 2021, §3.3: columns as tokens, pre-norm blocks, the head on the CLS token.

@@ -2,10 +2,10 @@
 //!
 //! The graph begins where the fitted preprocessing ends. What that does is in the file's metadata, as JSON:
 //! - `numbers`: for every number `{column, part, fill, scaler}`. `part` is `value`, `missing` (1 where there is none,
-//!   else 0), or a part of a date. A missing value is `fill` first; then it is scaled;
+//!   else 0), or a part of a date (`fill`: microseconds since 1970). A missing value is `fill` first; then it is scaled;
 //! - `categories`: for every column `{column, values, missing}`. A value's code is its place in `values` from 1, that of
 //!   another 0, that of a missing one `missing`;
-//! - `missing_values`: texts that stand for a missing value;
+//! - `missing_values`: texts that stand for a missing value, besides an empty one;
 //! - `classes`: names of the probabilities.
 
 use std::path::Path;
