@@ -108,6 +108,8 @@ fn same(out: &Path, found: &[Output], expected: &[Output]) -> Result<(), Problem
 
 #[cfg(test)]
 mod tests {
+    use jishi_hub::onnx::{Dim, Kind, Numbers};
+
     use super::*;
 
     fn output(values: &[f32]) -> Vec<Output> {
@@ -125,5 +127,24 @@ mod tests {
         assert!(said.contains("2 as value 1 of `logits` where 2.1 is expected"), "{said}");
         assert!(differs(&[f32::NAN], &[f32::NAN]).is_err());
         assert!(differs(&[1.0], &[1.0, 1.0]).unwrap_err().to_string().contains("[1, 2]"));
+    }
+
+    #[test]
+    fn a_file_that_computes_something_else_does_not_stay() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let out = dir.path().join("new/model.onnx");
+        let mut graph = Graph::new("double");
+        let x = graph.input("x", Kind::F32, &[Dim::Named("batch")]);
+        let y = graph.node("Add", &[&x, &x], &[]);
+        graph.output("y", &y, Kind::F32, &[Dim::Named("batch")]);
+        let proof = |y: f32| Proof {
+            inputs: vec![Input { name: "x".into(), shape: vec![1], values: Numbers::F32(vec![2.0]) }],
+            outputs: vec![Output { name: "y".into(), shape: vec![1], values: vec![y] }],
+        };
+        let said = publish(&out, &graph, &proof(5.0)).expect_err("4 is no 5").to_string();
+        assert!(said.contains("4 as value 0 of `y` where 5 is expected"), "{said}");
+        assert!(!out.exists());
+        publish(&out, &graph, &proof(4.0)).expect("a sound file");
+        assert!(out.exists());
     }
 }
