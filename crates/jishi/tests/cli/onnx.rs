@@ -133,26 +133,26 @@ fn encoders_give_what_they_predict() {
 }
 
 fn flats() -> String {
-    let mut csv = "size,rooms,city,garden,price,cheap\n".to_owned();
+    let mut csv = "size,rooms,city,garden,price,class\n".to_owned();
     for i in 0..80 {
         let (size, rooms, city) =
             (30.0 + ((i * 37) % 90) as f64, i % 5 + 1, ["Bern", "Basel", "Genf"][i % 3]);
         let price = 3000.0 * size + 9000.0 * rooms as f64 + if city == "Bern" { 4e4 } else { 0.0 };
-        let cheap = if price < 2.5e5 { "yes" } else { "no" };
-        csv += &format!("{size},{rooms},{city},{},{price},{cheap}\n", i % 2 == 0);
+        let class = if price < 2.5e5 { "cheap" } else { "dear" };
+        csv += &format!("{size},{rooms},{city},{},{price},{class}\n", i % 2 == 0);
     }
     csv
 }
 
 /// Trains on flats and exports.
-fn flat(model: &str, target: &str, more: &str) -> Place {
+fn flat(model: &str, target: &str) -> Place {
     let place = Place::new();
     place.write("flats.csv", flats());
     let task = if target == "price" { "regression" } else { "classification" };
     let recipe = format!(
         r#"name = "flats"
 task = "{task}"
-{more}
+
 [data]
 source = "flats.csv"
 target = "{target}"
@@ -178,7 +178,7 @@ fn models_of_tables_give_what_they_predict() {
     let mlp = |more: &str| format!("family = \"mlp\"\nhidden = [8, 8]\n{more}");
     for (model, target) in [
         ("family = \"linear\"".to_owned(), "price"),
-        ("family = \"linear\"".to_owned(), "cheap"),
+        ("family = \"linear\"".to_owned(), "class"),
         (
             mlp("members = 3\nnorm = \"batch\"\nresidual = true\nactivation = \"mish\"\n\
                  numbers = { embedding = \"piecewise-linear\", width = 3, bins = 4 }\n\
@@ -187,12 +187,12 @@ fn models_of_tables_give_what_they_predict() {
         ),
         (
             mlp("norm = \"layer\"\nnumbers = { embedding = \"piecewise-linear\", width = 0, bins = 4 }"),
-            "cheap",
+            "class",
         ),
         (mlp("numbers = { embedding = \"periodic\", width = 3, frequencies = 4 }"), "price"),
-        ("family = \"ft-transformer\"\nwidth = 8\nheads = 2\nlayers = 2".to_owned(), "cheap"),
+        ("family = \"ft-transformer\"\nwidth = 8\nheads = 2\nlayers = 2".to_owned(), "class"),
     ] {
-        let place = flat(&model, target, "");
+        let place = flat(&model, target);
         place.write("new.csv", "size,rooms,city,garden\n55,2,Bern,true\n97.5,4,Ulm,false\n70,1,Genf,true\n");
         place.jishi("predict flats --input new.csv --output new.jsonl").ok();
         // Without scaling, numbers are those of the file.
@@ -214,7 +214,7 @@ fn models_of_tables_give_what_they_predict() {
         let categories = Input { name: "categories".into(), shape: vec![3, 2], values: Numbers::I64(codes) };
         let found = run(&place.path("flats.onnx"), &[numbers, categories]).unwrap().remove(0);
         let columns: &[&str] =
-            if target == "price" { &["prediction"] } else { &["probability_no", "probability_yes"] };
+            if target == "price" { &["prediction"] } else { &["probability_cheap", "probability_dear"] };
         assert_eq!(found.name, if target == "price" { "prediction" } else { "probabilities" });
         assert_eq!(found.shape, [3, columns.len()]);
         for (line, found) in place.text("new.jsonl").lines().zip(found.values.chunks_exact(columns.len())) {
@@ -238,8 +238,7 @@ source = "messages.csv"
 target = "label"
 
 [tokenizer]
-kind = "unigram"
-vocabulary = 60
+kind = "char"
 
 [model]
 family = "encoder-decoder"
