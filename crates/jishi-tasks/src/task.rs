@@ -100,6 +100,28 @@ pub trait Task {
         rows.chunks(most).map(|part| self.batch(part)).collect()
     }
 
+    /// Updates a step. A task whose model plays against itself has more than one: each has a loss of its own, and
+    /// updates parameters of its own ([`Task::turn_of`]), before the next begins.
+    fn turns(&self) -> usize {
+        1
+    }
+
+    /// The turn that updates a parameter.
+    fn turn_of(&self, _name: &str) -> usize {
+        0
+    }
+
+    /// As [`Task::loss`], of a turn.
+    fn loss_of_turn(
+        &self,
+        _turn: usize,
+        model: &Self::Model,
+        batch: &Self::Batch,
+        context: &mut Context,
+    ) -> Tensor<1> {
+        self.loss(model, batch, context)
+    }
+
     /// Sum of the weights of a batch's examples.
     fn weight(&self, batch: &Self::Batch) -> f64;
 

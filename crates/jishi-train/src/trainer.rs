@@ -254,38 +254,66 @@ impl<'a, T: Task> Trainer<'a, T> {
         let batches = self.task.parts(&rows, part, &context);
         let weight: f64 = batches.iter().map(|b| self.task.weight(b)).sum();
 
+        let factor = self.schedule.factor(self.progress.step);
+        self.optimizer.begin_step();
+        if let Some(average) = &mut self.average {
+            average.begin_step();
+        }
+        let (mut total, mut norm) = (0.0, None);
+        for turn in 0..self.task.turns() {
+            let (sum, gradients) = self.gradients(turn, &batches, |i| context(i * part));
+            total += sum;
+            let loss = total / weight;
+            if !loss.is_finite() {
+                return Err(TrainError::NonFinite { step: self.progress.step + 1, loss, last_good: None });
+            }
+            let mut scale = 1.0 / weight;
+            if let Some(limit) = self.config.clip {
+                let own = update::global_norm(&gradients) * scale;
+                scale *= update::clip_factor(own, limit);
+                norm = Some(own.max(norm.unwrap_or(0.0)));
+            }
+            // The update writes the weights in place, which needs the only handle to them.
+            self.model = self.model.take().map(|model| {
+                let average = self.average.as_mut();
+                update::apply(model, &gradients, &mut self.optimizer, factor, scale as f32, average)
+            });
+        }
+        let loss = total / weight;
+        let (sum, gradient_norm) = (total, norm);
+        self.progress.step += 1;
+        self.progress.logged.add(sum, weight);
+        self.progress.validated.add(sum, weight);
+        let learning_rate = self.optimizer.learning_rate() * factor;
+        Ok(Step { loss, rows: rows.len(), learning_rate, gradient_norm })
+    }
+
+    /// The sum of a turn's losses over the parts of a batch, and the gradients of its parameters.
+    fn gradients(
+        &mut self,
+        turn: usize,
+        batches: &[T::Batch],
+        context: impl Fn(usize) -> Context,
+    ) -> (f64, Collected) {
         let mut gradients: Collected = Vec::new();
         let mut sum = 0.0;
         for (i, batch) in batches.iter().enumerate() {
-            let mut context = context(i * part);
-            let loss = self.task.loss(self.model(), batch, &mut context);
+            let mut context = context(i);
+            let loss = self.task.loss_of_turn(turn, self.model(), batch, &mut context);
             sum += f64::from(loss.clone().into_scalar::<f32>());
             update::collect(self.model(), &mut loss.backward(), &mut gradients);
             if context.has_updates() {
                 self.model = self.model.take().map(|model| context.apply_updates(model));
             }
         }
-        let loss = sum / weight;
-        if !loss.is_finite() {
-            return Err(TrainError::NonFinite { step: self.progress.step + 1, loss, last_good: None });
+        if self.task.turns() > 1 {
+            for (gradient, parameter) in gradients.iter_mut().zip(self.optimizer.parameters()) {
+                if self.task.turn_of(&parameter.name) != turn {
+                    *gradient = None;
+                }
+            }
         }
-
-        let mut scale = 1.0 / weight;
-        let gradient_norm = self.config.clip.map(|limit| {
-            let norm = update::global_norm(&gradients) * scale;
-            scale *= update::clip_factor(norm, limit);
-            norm
-        });
-        let factor = self.schedule.factor(self.progress.step);
-        // The update writes the weights in place, which needs the only handle to them.
-        self.model = self.model.take().map(|model| {
-            update::apply(model, &gradients, &mut self.optimizer, factor, scale as f32, self.average.as_mut())
-        });
-        self.progress.step += 1;
-        self.progress.logged.add(sum, weight);
-        self.progress.validated.add(sum, weight);
-        let learning_rate = self.optimizer.learning_rate() * factor;
-        Ok(Step { loss, rows: rows.len(), learning_rate, gradient_norm })
+        (sum, gradients)
     }
 
     /// Evaluates the validation split and updates early stopping and the `plateau` schedule.

@@ -62,7 +62,8 @@ pub fn clip_factor(norm: f64, limit: f64) -> f64 {
     (limit / (norm + 1e-6)).min(1.0)
 }
 
-/// Updates every trainable parameter of `model`, and its moving average where there is one.
+/// Updates every trainable parameter of `model` that has a gradient, and its moving average where there is one. The step
+/// of both has begun.
 ///
 /// `factor` multiplies the learning rate, `scale` the gradients.
 pub fn apply<M: Module>(
@@ -73,10 +74,9 @@ pub fn apply<M: Module>(
     scale: f32,
     average: Option<&mut Average>,
 ) -> M {
-    optimizer.begin_step();
     let mut opener = Opener { gradients, memory: Vec::with_capacity(gradients.len()) };
     let model = model.map(&mut opener);
-    let mut average = average.map(Average::begin_step);
+    let mut average = average.map(Average::followers);
     let targets = opener.memory.into_iter().zip(gradients).map(|(memory, gradient)| {
         let average = average.as_mut().and_then(Iterator::next);
         let (Memory { pointer, len }, gradient) = (memory?, values(gradient.as_ref()?));
@@ -150,13 +150,17 @@ impl Average {
         self.values = values;
     }
 
+    /// Starts a step: [`apply`] follows.
+    pub fn begin_step(&mut self) {
+        self.steps += 1;
+    }
+
     /// What follows each parameter in this step.
-    fn begin_step(&mut self) -> impl Iterator<Item = kernels::Average<'_>> {
+    fn followers(&mut self) -> impl Iterator<Item = kernels::Average<'_>> {
         // A young average follows quickly, so that it does not remember the initial weights:
         // decay = min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage.
-        let t = self.steps as f64;
+        let t = (self.steps - 1) as f64;
         let take = (1.0 - self.decay.min((1.0 + t) / (10.0 + t))) as f32;
-        self.steps += 1;
         self.values.iter_mut().map(move |values| kernels::Average { values, take })
     }
 }
