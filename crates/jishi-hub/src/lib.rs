@@ -10,6 +10,7 @@ pub mod error;
 pub mod folder;
 pub mod gguf;
 mod mapped;
+pub mod onnx;
 pub mod pth;
 pub mod quant;
 pub mod remote;

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use jishi_kernels::Activation;
 use jishi_kernels::cpu::cross_entropy::Options;
-use jishi_kernels::cpu::rotary::{Layout as Pairs, Llama3, Rotary};
+use jishi_kernels::cpu::rotary::{self, Layout as Pairs, Llama3, Rotary};
 use jishi_kernels::ops::{self, Attention};
 use jishi_recipe::{Init, LlamaModel, Problems};
 use serde_json::{Value, json};
@@ -262,16 +262,32 @@ impl LlamaConfig {
         })
     }
 
-    /// The angles of its positions.
-    #[must_use]
-    pub fn rotary(&self) -> Rotary {
+    /// What rotary frequencies are multiplied with, `[head_dim / 2]`.
+    fn rope_factors(&self) -> Option<Vec<f64>> {
         let dim = self.head_dim;
-        let factors = match &self.rope_scaling {
+        match &self.rope_scaling {
             RopeScaling::None => None,
             RopeScaling::Linear(factor) => Some(vec![1.0 / factor; dim / 2]),
             RopeScaling::Llama3(scaling) => Some(scaling.factors(dim, self.rope_theta)),
             RopeScaling::Factors(factors) => Some(factors.iter().map(|f| 1.0 / f).collect()),
-        };
+        }
+    }
+
+    /// By how much each pair of a head's values is turned from one position to the next, `[head_dim / 2]`.
+    #[must_use]
+    pub fn frequencies(&self) -> Vec<f32> {
+        let factors = self.rope_factors();
+        let factor = |i: usize| factors.as_ref().map_or(1.0, |f| f[i]);
+        rotary::frequencies(self.head_dim, self.rope_theta)
+            .enumerate()
+            .map(|(i, frequency)| (frequency * factor(i)) as f32)
+            .collect()
+    }
+
+    /// The angles of its positions.
+    #[must_use]
+    pub fn rotary(&self) -> Rotary {
+        let (dim, factors) = (self.head_dim, self.rope_factors());
         Rotary::new([dim, dim], Pairs::Half, self.rope_theta, factors.as_deref(), self.context)
     }
 }

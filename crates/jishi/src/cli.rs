@@ -183,7 +183,7 @@ pub struct ExportArgs {
     /// Number type of the weights. Default: f32.
     #[arg(long, value_enum, default_value = "f32")]
     pub weights: ExportWeights,
-    /// The folder, or the GGUF file.
+    /// The folder, the GGUF file or the ONNX file.
     #[arg(long, short, value_name = "PATH")]
     pub out: PathBuf,
     /// Folder that holds the runs.
@@ -198,6 +198,8 @@ pub enum ExportName {
     Safetensors,
     /// A GGUF file, for llama.cpp.
     Gguf,
+    /// An ONNX file, for onnxruntime and others, with what is needed to use it in the same folder.
+    Onnx,
 }
 
 /// A number type of exported weights.

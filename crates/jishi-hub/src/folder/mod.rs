@@ -7,7 +7,7 @@ mod write;
 pub use read::read;
 pub(crate) use read::{read_weights, read_with};
 pub(crate) use write::{check_length, to_bytes};
-pub use write::{write, write_safetensors};
+pub use write::{names, write, write_about, write_safetensors};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";

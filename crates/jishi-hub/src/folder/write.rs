@@ -30,8 +30,8 @@ pub fn write(dir: &Path, about: &About, weights: &dyn Weights, dtype: Dtype) -> 
     check_plain(dir, dtype)?;
     fs::create_dir_all(dir).map_err(|e| HubError::io(dir, e))?;
     write_parts(dir, weights, dtype, PART)?;
-    let mut config = about.config.clone();
-    if let Some(config) = config.as_object_mut() {
+    let mut about = about.clone();
+    if let Some(config) = about.config.as_object_mut() {
         let name = match dtype {
             Dtype::F16 => "float16",
             Dtype::BF16 => "bfloat16",
@@ -39,7 +39,29 @@ pub fn write(dir: &Path, about: &About, weights: &dyn Weights, dtype: Dtype) -> 
         };
         config.insert("torch_dtype".into(), name.into());
     }
-    write_json(&RealFs, &dir.join(CONFIG), &config)?;
+    write_about(dir, &about)
+}
+
+/// The files of [`write_about`], but those of folders inside.
+#[must_use]
+pub fn names(about: &About) -> Vec<&'static str> {
+    let files = [
+        (CONFIG, true),
+        (TOKENIZER, about.tokenizer_json.is_some()),
+        (TOKENIZER_CONFIG, about.tokenizer_config.is_some()),
+        (SPECIAL_TOKENS, about.special_tokens_map.is_some()),
+        (GENERATION_CONFIG, about.generation_config.is_some()),
+        (CHAT_TEMPLATE, about.chat_template.is_some()),
+    ];
+    files.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
+}
+
+/// Writes all files of a Hugging Face folder but the weights.
+///
+/// # Errors
+/// The system's errors.
+pub fn write_about(dir: &Path, about: &About) -> Result<(), HubError> {
+    write_json(&RealFs, &dir.join(CONFIG), &about.config)?;
     if let Some(bytes) = &about.tokenizer_json {
         write_real(&dir.join(TOKENIZER), bytes)?;
     }

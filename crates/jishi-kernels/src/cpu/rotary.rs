@@ -70,8 +70,8 @@ impl Llama3 {
     }
 }
 
-/// theta^(−2i / dim)
-fn frequencies(dim: usize, theta: f64) -> impl Iterator<Item = f64> {
+/// The frequencies of `dim` values: theta^(−2i / dim).
+pub fn frequencies(dim: usize, theta: f64) -> impl Iterator<Item = f64> {
     (0..dim / 2).map(move |i| theta.powf(-((2 * i) as f64) / dim as f64))
 }
 

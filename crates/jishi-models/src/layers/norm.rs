@@ -7,7 +7,8 @@ use jishi_kernels::ops;
 use crate::context::Context;
 use crate::init::Scope;
 
-const EPS: f64 = 1e-5;
+/// Added to the variance, where nothing else is said.
+pub const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 /// Layer normalisation over the last axis (Ba et al. 2016).

@@ -71,24 +71,7 @@ impl PiecewiseLinear {
 
 impl Encoding {
     fn new(scope: &Scope, edges: &[Vec<f32>], padded: Option<usize>) -> Self {
-        let mut source = Vec::new();
-        let mut columns: [Vec<f32>; 4] = Default::default();
-        for (number, edges) in edges.iter().enumerate() {
-            let bins = edges.len() - 1;
-            for bin in 0..padded.unwrap_or(bins) {
-                source.push(number as i64);
-                let column = if bin < bins {
-                    let (from, to) = (edges[bin], edges[bin + 1]);
-                    let slope = 1.0 / (to - from);
-                    let lower = if bin == 0 { f32::MIN } else { 0.0 };
-                    let upper = if bin + 1 == bins { f32::MAX } else { 1.0 };
-                    [slope, -from * slope, lower, upper]
-                } else {
-                    [0.0; 4]
-                };
-                columns.iter_mut().zip(column).for_each(|(all, value)| all.push(value));
-            }
-        }
+        let (source, columns) = encoding_columns(edges, padded);
         let device = scope.device().clone().inner();
         let count = source.len();
         let row = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [1, count]), &device);
@@ -107,6 +90,32 @@ impl Encoding {
         let x = x * self.slope.clone() + self.shift.clone();
         x.max_pair(self.lower.clone()).min_pair(self.upper.clone())
     }
+}
+
+/// The columns of a piecewise-linear encoding of numbers with these bin edges: which number each belongs to, and its
+/// slope, shift, lower and upper bound, `[C]` each. `padded`: every number has so many columns, those without a bin zero;
+/// default: as many as it has bins.
+#[must_use]
+pub fn encoding_columns(edges: &[Vec<f32>], padded: Option<usize>) -> (Vec<i64>, [Vec<f32>; 4]) {
+    let mut source = Vec::new();
+    let mut columns: [Vec<f32>; 4] = Default::default();
+    for (number, edges) in edges.iter().enumerate() {
+        let bins = edges.len() - 1;
+        for bin in 0..padded.unwrap_or(bins) {
+            source.push(number as i64);
+            let column = if bin < bins {
+                let (from, to) = (edges[bin], edges[bin + 1]);
+                let slope = 1.0 / (to - from);
+                let lower = if bin == 0 { f32::MIN } else { 0.0 };
+                let upper = if bin + 1 == bins { f32::MAX } else { 1.0 };
+                [slope, -from * slope, lower, upper]
+            } else {
+                [0.0; 4]
+            };
+            columns.iter_mut().zip(column).for_each(|(all, value)| all.push(value));
+        }
+    }
+    (source, columns)
 }
 
 /// Periodic embedding: sines and cosines of trained frequencies, then a linear layer for each number and

@@ -4,6 +4,7 @@ pub mod check;
 pub mod evaluate;
 pub mod finish;
 pub mod language;
+pub mod onnx;
 pub mod pictures;
 pub mod predict;
 pub mod prepare;

@@ -132,6 +132,14 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::read`] and [`Predictor::predict`].
     pub fn predict_rows(&self, rows: &[Map<String, Value>]) -> Result<Predictions, TrainError> {
+        Ok(self.predict(&self.encode_rows(rows)?)?.0)
+    }
+
+    /// Encodes rows given as JSON objects.
+    ///
+    /// # Errors
+    /// As [`Predictor::read`].
+    pub fn encode_rows(&self, rows: &[Map<String, Value>]) -> Result<Encoded, TrainError> {
         let mut text = String::new();
         for row in rows {
             text += &Value::Object(row.clone()).to_string();
@@ -140,7 +148,7 @@ impl Predictor {
         let source = Source::Memory { name: "rows.jsonl".into(), bytes: Arc::from(text.into_bytes()) };
         let table = self.read(source, false, false)?;
         let all: Vec<u32> = (0..table.rows as u32).collect();
-        Ok(self.predict(&self.encode(&table, &all, false)?)?.0)
+        self.encode(&table, &all, false)
     }
 }
 

@@ -5,6 +5,7 @@ use jishi_recipe::Problem;
 use jishi_runs::package;
 use jishi_runs::table::thousands;
 use jishi_train::job::language::transfer::{self, ExportFormat};
+use jishi_train::job::onnx;
 
 use crate::cli::{DeviceName, ExportArgs, ExportName, ExportWeights, ImportArgs};
 use crate::commands::train;
@@ -35,21 +36,28 @@ pub fn import(args: &ImportArgs, json: bool) -> Result<(), CliError> {
 /// Runs `jishi export`.
 pub fn export(args: &ExportArgs, json: bool) -> Result<(), CliError> {
     let dtype = match (args.format, args.weights) {
+        (ExportName::Onnx, weights) if weights != ExportWeights::F32 => {
+            let problem = Problem::new("ONNX files get f32 weights");
+            return Err(CliError::bad(problem.help("leave `--weights` out, or choose another `--format`")));
+        }
         (_, ExportWeights::F32) => Dtype::F32,
         (_, ExportWeights::F16) => Dtype::F16,
         (_, ExportWeights::Bf16) => Dtype::BF16,
         (ExportName::Gguf, ExportWeights::Q8_0) => Dtype::Q8_0,
-        (ExportName::Safetensors, ExportWeights::Q8_0) => {
+        (ExportName::Safetensors | ExportName::Onnx, ExportWeights::Q8_0) => {
             let problem = Problem::new("safetensors files get f32, f16 or bf16 weights");
             return Err(CliError::bad(problem.help("add `--format gguf` for blocks")));
         }
     };
-    let format = match args.format {
-        ExportName::Safetensors => ExportFormat::Safetensors,
-        ExportName::Gguf => ExportFormat::Gguf,
-    };
     let device = train::device(DeviceName::Auto)?;
-    transfer::export(&package::find(&args.root, &args.run)?, format, dtype, &args.out, &device)?;
+    let package = package::find(&args.root, &args.run)?;
+    match args.format {
+        ExportName::Safetensors => {
+            transfer::export(&package, ExportFormat::Safetensors, dtype, &args.out, &device)?;
+        }
+        ExportName::Gguf => transfer::export(&package, ExportFormat::Gguf, dtype, &args.out, &device)?,
+        ExportName::Onnx => onnx::export(&package, &args.out, &device)?,
+    }
     if json {
         println!("{}", serde_json::json!({ "path": args.out }));
     } else {

@@ -7,6 +7,7 @@ mod builtin;
 mod docs;
 mod help;
 mod kill;
+mod onnx;
 mod place;
 mod texts;
 mod transfer;

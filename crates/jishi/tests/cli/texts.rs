@@ -3,7 +3,7 @@
 use crate::place::Place;
 
 /// Messages with a label that a word decides.
-fn messages(rows: std::ops::Range<usize>) -> String {
+pub fn messages(rows: std::ops::Range<usize>) -> String {
     let mut csv = "text,label\n".to_owned();
     for i in rows {
         let (word, label) = [("invoice", "office"), ("goal", "sport"), ("guitar", "music")][i % 3];
@@ -13,7 +13,8 @@ fn messages(rows: std::ops::Range<usize>) -> String {
     csv
 }
 
-const RECIPE: &str = r#"name = "messages"
+/// Sorts them.
+pub const RECIPE: &str = r#"name = "messages"
 task = "text-classification"
 
 [data]

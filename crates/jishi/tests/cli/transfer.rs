@@ -20,7 +20,7 @@ const TEXT: &str =
     "The quick brown fox jumps over the lazy dog. 千里之行，始于足下。 A clerk in Bern wrote papers.";
 
 /// A model as `save_pretrained` writes it, before it is written.
-struct Model {
+pub struct Model {
     about: About,
     tensors: Vec<TensorEntry>,
 }
@@ -48,7 +48,7 @@ impl Model {
         Self { about, tensors: tensors.into_iter().map(entry).collect() }
     }
 
-    fn llama() -> Self {
+    pub fn llama() -> Self {
         Self::new(TokenizerKind::Bpe, |vocabulary| {
             let usual = LlamaConfig::new(2, 32, 4, 64, vocabulary);
             CausalConfig::Llama(LlamaConfig {
@@ -62,11 +62,11 @@ impl Model {
         })
     }
 
-    fn gpt2(kind: TokenizerKind) -> Self {
+    pub fn gpt2(kind: TokenizerKind) -> Self {
         Self::new(kind, |vocabulary| CausalConfig::Gpt2(Gpt2Config::new(2, 32, 4, 64, vocabulary)))
     }
 
-    fn write(self, path: &Path) {
+    pub fn write(self, path: &Path) {
         let weights = TensorFile { tensors: self.tensors, ..TensorFile::default() };
         folder::write(path, &self.about, &weights, Dtype::F32).unwrap();
     }

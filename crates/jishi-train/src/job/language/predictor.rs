@@ -167,6 +167,17 @@ impl TextPredictor {
         }
     }
 
+    /// The model where it reads a text from both sides.
+    #[must_use]
+    pub fn encoder(&self) -> Option<&EncoderModel> {
+        match &self.model {
+            Loaded::Masked(_, model) | Loaded::Classification(_, model) | Loaded::Embedding(_, model) => {
+                Some(model)
+            }
+            _ => None,
+        }
+    }
+
     /// Translations of texts, in their order. `search`: default as the recipe asks.
     ///
     /// # Errors

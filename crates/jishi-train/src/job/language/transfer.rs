@@ -169,7 +169,8 @@ fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
     Ok(std::path::absolute(path).map_err(|e| RunError::io(path, e))?)
 }
 
-fn about(config: &Value, tokenizer: &Tokenizer) -> About {
+/// What others need to use a model, besides its weights.
+pub(crate) fn about(config: &Value, tokenizer: &Tokenizer) -> About {
     let special = tokenizer.special;
     let mut config = config.clone();
     if let Some(config) = config.as_object_mut() {
