@@ -67,6 +67,12 @@ impl ImageConfig {
         }
     }
 
+    /// Whether a `model_type` of a Hugging Face `config.json` is a model of images.
+    #[must_use]
+    pub fn is_family(model_type: &str) -> bool {
+        matches!(model_type, "resnet" | "vgg" | "vit" | "vit_mae")
+    }
+
     /// As a Hugging Face `config.json`.
     #[must_use]
     pub fn to_hf(&self) -> Value {

@@ -390,6 +390,13 @@ impl Vit {
         bicubic(known, grid, &device).unsqueeze::<3>().matmul(patches)
     }
 
+    /// Positions of the tokens in front and of the patches of a grid of `[rows, columns]`: `[1, tokens + patches, width]`.
+    #[must_use]
+    pub fn all_positions(&self, grid: [usize; 2]) -> Tensor<3> {
+        let tokens = self.embeddings.position_embeddings.val().narrow(1, 0, self.tokens());
+        Tensor::cat(vec![tokens, self.positions(grid)], 1)
+    }
+
     /// Positions that are sines and cosines, and are not trained.
     pub(crate) fn with_fixed_positions(mut self, device: &Device) -> Self {
         let tokens = self.tokens();

@@ -19,8 +19,13 @@ pub struct Image {
     pub channels: Channels,
     /// How a picture of another shape becomes one of `size`.
     pub fit: Fit,
-    /// How pixel values are shifted and scaled.
-    pub normalize: Normalize,
+    /// The share of a side that the model sees, of a picture that is scaled for it: 0.875 scales the short side to 256 where
+    /// `size` is 224, and keeps the middle. Default: all of it, or 0.875 of large pictures that training crops by chance.
+    pub crop_pct: Option<f64>,
+    /// How pictures are scaled, as in Pillow.
+    pub interpolation: Interpolation,
+    /// How pixel values are shifted and scaled. Default: by the figures of the model that training begins with, where it has some, else `dataset`.
+    pub normalize: Option<Normalize>,
     /// Random changes of training pictures, in this order.
     pub augment: Vec<Augment>,
     /// MixUp (Zhang et al. 2018): α of the Beta distribution of the shares of two pictures; 0: none.
@@ -95,6 +100,17 @@ pub enum Fit {
     Stretch,
     /// Scale until it is inside the size, black around it.
     Pad,
+}
+
+/// How pictures are scaled: with the filter widened where a picture shrinks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interpolation {
+    /// By straight lines.
+    #[default]
+    Bilinear,
+    /// By cubic curves.
+    Bicubic,
 }
 
 /// How pixel values, 0 to 1, are shifted and scaled.
@@ -278,7 +294,9 @@ impl Default for Image {
             size: None,
             channels: Channels::Rgb,
             fit: Fit::Crop,
-            normalize: Normalize::Dataset,
+            crop_pct: None,
+            interpolation: Interpolation::Bilinear,
+            normalize: None,
             augment: Vec::new(),
             mixup: 0.0,
             cutmix: 0.0,

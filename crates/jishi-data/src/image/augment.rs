@@ -18,7 +18,7 @@ use self::draws::Draws;
 pub use self::mix::Mix;
 use super::pictures::{OwnedPicture, Picture, Pictures};
 use super::preparation::Preparation;
-use super::scaling::{Scaling, middle, resize};
+use super::scaling::{Room, Scaling, middle, resize};
 
 /// The random changes that a recipe asks for.
 #[derive(Debug, Clone)]
@@ -144,7 +144,8 @@ impl Augmentation {
         match &self.crop {
             Some(Augment::RandomResizedCrop(crop)) => {
                 let part = part(crop, picture, draws).map(|x| x as f64);
-                Cropped::Owned(resize(picture, part, [height, width]))
+                let filter = self.preparation.scaling().filter;
+                Cropped::Owned(resize(picture, part, [height, width], filter))
             }
             Some(Augment::RandomCrop(crop)) => {
                 let padding = crop.padding as isize;
@@ -164,7 +165,7 @@ impl Augmentation {
                 Cropped::Owned(padded(picture, [top, left], [height, width], crop.mode))
             }
             _ if picture.height < height || picture.width < width => {
-                let scaling = Scaling { room: false, ..self.preparation.scaling() };
+                let scaling = Scaling { room: Room::None, ..self.preparation.scaling() };
                 Cropped::Owned(scaling.apply(picture.to_owned()))
             }
             _ => Cropped::At(middle(picture.height, height), middle(picture.width, width)),

@@ -1,13 +1,13 @@
 //! From a picture to what a model takes. It is fitted on the training split alone, and is a part of the model's package:
 //! what is predicted goes the same way as what was trained.
 
-use jishi_recipe::{Channels, Fit, Image, Normalize, Problem};
+use jishi_recipe::{Channels, Fit, Image, Interpolation, Normalize, Problem, Size};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::decode::decode;
 use super::pictures::{OwnedPicture, Picture, Pictures};
-use super::scaling::{Scaling, middle};
+use super::scaling::{Room, Scaling, middle};
 
 /// Mean and standard deviation of ImageNet's red, green and blue, where white is 1.
 const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
@@ -19,8 +19,11 @@ pub struct Preparation {
     size: [usize; 2],
     channels: Channels,
     fit: Fit,
-    /// Pictures are kept up to 8/7 of the size, of which the model sees the middle.
-    room: bool,
+    /// Pictures are kept larger than the size, of which the model sees the middle.
+    #[serde(default)]
+    room: Room,
+    #[serde(default)]
+    interpolation: Interpolation,
     /// `[channels]`, where white is 1.
     mean: Vec<f32>,
     /// `[channels]`
@@ -49,28 +52,47 @@ impl Preparation {
             // Grey is a sum of the colours, and so is its mean. Its deviation is about theirs.
             Channels::Gray => vec![(values[0] * 299.0 + values[1] * 587.0 + values[2] * 114.0) / 1000.0],
         };
-        let (mean, std) = match image.normalize {
+        let (mean, std) = match image.normalize.unwrap_or_default() {
             Normalize::None => (vec![0.0; channels.count()], vec![1.0; channels.count()]),
             Normalize::Half => (vec![0.5; channels.count()], vec![0.5; channels.count()]),
             Normalize::Imagenet => (of_imagenet(IMAGENET.0), of_imagenet(IMAGENET.1)),
             Normalize::Dataset => moments(pictures, train),
         };
-        Ok(Self { size, channels, fit: image.fit, room: Scaling::of(image).room, mean, std })
+        let Scaling { fit, room, filter: interpolation, .. } = Scaling::of(image);
+        Ok(Self { size, channels, fit, room, interpolation, mean, std })
     }
 
-    /// A preparation with known figures, for a model from elsewhere: `size` is `[height, width]`, mean and standard
-    /// deviation are of values where white is 1, `[channels]` each.
+    /// A preparation with known figures, for a model from elsewhere: `image` names a size, mean and standard deviation are
+    /// of values where white is 1, `[channels]` each.
     ///
     /// # Errors
-    /// A size of 0, or figures that are not one a channel.
-    pub fn with(
-        size: [usize; 2],
-        channels: Channels,
-        fit: Fit,
-        mean: Vec<f32>,
-        std: Vec<f32>,
-    ) -> Result<Self, Problem> {
-        let new = Self { size, channels, fit, room: false, mean, std };
+    /// No size or one of 0, or figures that are not one a channel.
+    pub fn with(image: &Image, mean: Vec<f32>, std: Vec<f32>) -> Result<Self, Problem> {
+        let size = image.size.map_or([0, 0], Size::sides);
+        let Scaling { fit, room, filter: interpolation, .. } = Scaling::of(image);
+        let new = Self { size, channels: image.channels, fit, room, interpolation, mean, std };
+        new.check().map(|()| new)
+    }
+
+    /// What a recipe says of a preparation: all but its figures.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        Image {
+            size: Some(Size::Sides(self.size)),
+            channels: self.channels,
+            fit: self.fit,
+            crop_pct: if let Room::Share(share) = self.room { Some(share) } else { None },
+            interpolation: self.interpolation,
+            ..Image::default()
+        }
+    }
+
+    /// The same with another mean and deviation, `[channels]` each, where white is 1.
+    ///
+    /// # Errors
+    /// Figures that are not one a channel.
+    pub fn figures(self, mean: &[f32], std: &[f32]) -> Result<Self, Problem> {
+        let new = Self { mean: mean.to_vec(), std: std.to_vec(), ..self };
         new.check().map(|()| new)
     }
 
@@ -85,7 +107,8 @@ impl Preparation {
             && self.std.len() == n
             && self.mean.iter().all(|m| m.is_finite())
             && self.std.iter().all(|s| s.is_finite() && *s > 0.0);
-        if sides && figures {
+        let share = !matches!(self.room, Room::Share(share) if !(0.1..=1.0).contains(&share));
+        if sides && figures && share {
             return Ok(());
         }
         Err(Problem::new(format!(
@@ -104,12 +127,6 @@ impl Preparation {
     #[must_use]
     pub fn channels(&self) -> Channels {
         self.channels
-    }
-
-    /// How a picture of another shape becomes one of the size.
-    #[must_use]
-    pub fn fit_of(&self) -> Fit {
-        self.fit
     }
 
     /// Mean of each channel, where white is 1, `[channels]`.
@@ -134,7 +151,7 @@ impl Preparation {
     }
 
     pub(crate) fn scaling(&self) -> Scaling {
-        Scaling { size: Some(self.size), fit: self.fit, room: self.room }
+        Scaling { size: Some(self.size), fit: self.fit, room: self.room, filter: self.interpolation }
     }
 
     /// Factor and summand that take a value of 0 to 255 to what the model sees, by channel.
@@ -150,7 +167,7 @@ impl Preparation {
     pub fn apply(&self, picture: Picture<'_>, out: &mut [f32]) {
         let [height, width] = self.size;
         if picture.height < height || picture.width < width {
-            let scaled = Scaling { room: false, ..self.scaling() }.apply(picture.to_owned());
+            let scaled = Scaling { room: Room::None, ..self.scaling() }.apply(picture.to_owned());
             return self.apply(scaled.view(), out);
         }
         let (top, left) = (middle(picture.height, height), middle(picture.width, width));

@@ -1,6 +1,6 @@
-//! Scaling of pictures, as Pillow and torchvision do it: bilinear, with the filter widened where a picture shrinks.
+//! Scaling of pictures, as Pillow and torchvision do it: with the filter widened where a picture shrinks.
 
-use jishi_recipe::{Augment, Fit, Image};
+use jishi_recipe::{Augment, Fit, Image, Interpolation};
 use serde::{Deserialize, Serialize};
 
 use super::pictures::{OwnedPicture, Picture};
@@ -16,31 +16,55 @@ pub(crate) struct Scaling {
     /// `[height, width]` of the model; `None`: pictures stay as they are.
     pub size: Option<[usize; 2]>,
     pub fit: Fit,
-    /// A part of it is taken by chance: it is kept whole, and up to an eighth larger.
-    pub room: bool,
+    pub room: Room,
+    pub filter: Interpolation,
+}
+
+/// How much larger than the model's size a picture is scaled, of which the model sees the middle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Room {
+    /// Not at all.
+    #[default]
+    None,
+    /// A part of it is taken by chance: it is kept whole, and up to an eighth larger where it is large enough.
+    ForChance,
+    /// The size is this share of it, whatever its own size.
+    Share(f64),
 }
 
 impl Scaling {
     pub(crate) fn of(image: &Image) -> Self {
-        let room = image.augment.iter().any(|augment| match augment {
+        let chance = image.augment.iter().any(|augment| match augment {
             Augment::RandomResizedCrop(_) => true,
             Augment::RandomCrop(crop) => crop.padding == 0,
             _ => false,
         });
-        Self { size: image.size.map(jishi_recipe::Size::sides), fit: image.fit, room }
+        let room = match image.crop_pct {
+            Some(share) => Room::Share(share),
+            None if chance => Room::ForChance,
+            None => Room::None,
+        };
+        let size = image.size.map(jishi_recipe::Size::sides);
+        Self { size, fit: image.fit, room, filter: image.interpolation }
     }
 
     /// Scales and crops a picture.
     pub(crate) fn apply(&self, picture: OwnedPicture) -> OwnedPicture {
         let Some(size) = self.size else { return picture };
-        if [picture.height, picture.width] == size {
+        if [picture.height, picture.width] == size && !matches!(self.room, Room::Share(_)) {
             return picture;
         }
+        let resize = |picture, part, size| resize(picture, part, size, self.filter);
         let [h, w] = size.map(|side| side as f64);
         let (height, width) = (picture.height as f64, picture.width as f64);
         let view = picture.view();
-        // A picture that is smaller than the size is not made larger for room.
-        let scale = |exact: f64| if self.room { (exact * ROOM).min(exact.max(1.0)) } else { exact };
+        let scale = |exact: f64| match self.room {
+            Room::None => exact,
+            // A picture that is smaller than the size is not made larger for chance.
+            Room::ForChance => (exact * ROOM).min(exact.max(1.0)),
+            Room::Share(share) => exact / share,
+        };
         match self.fit {
             Fit::Crop => {
                 // What is much longer than the size is cut before it is scaled, or it would take all memory.
@@ -51,7 +75,7 @@ impl Scaling {
                 let new = [cut(part[0]).max(h), cut(part[1]).max(w)];
                 let [top, left] = [(height - part[0]) / 2.0, (width - part[1]) / 2.0];
                 let scaled = resize(view, [top, left, part[0], part[1]], new.map(|side| side as usize));
-                if self.room { scaled } else { crop_middle(scaled.view(), size) }
+                if self.room == Room::None { crop_middle(scaled.view(), size) } else { scaled }
             }
             Fit::Stretch => {
                 let keep = [scale(h / height) * height, scale(w / width) * width];
@@ -91,9 +115,14 @@ pub(crate) fn crop(picture: Picture, [top, left]: [usize; 2], size: [usize; 2]) 
 
 /// The part `[top, left, height, width]` of a picture, scaled to `size` (`[height, width]`), to the last bit as Pillow does
 /// it: along rows first, rounded, and then along columns.
-pub(crate) fn resize(picture: Picture, part: [f64; 4], size: [usize; 2]) -> OwnedPicture {
+pub(crate) fn resize(
+    picture: Picture,
+    part: [f64; 4],
+    size: [usize; 2],
+    filter: Interpolation,
+) -> OwnedPicture {
     let ([top, left, part_height, part_width], [height, width]) = (part, size);
-    let shares = shares(picture.width, [left, part_width], width);
+    let shares = shares(picture.width, [left, part_width], width, filter);
     let mut narrow = vec![0; picture.height * width * picture.channels];
     match picture.channels {
         1 => along_rows::<1>(picture, &shares, &mut narrow),
@@ -102,7 +131,7 @@ pub(crate) fn resize(picture: Picture, part: [f64; 4], size: [usize; 2]) -> Owne
     let row = width * picture.channels;
     let mut pixels = Vec::with_capacity(height * row);
     let mut sums = vec![0; row];
-    for Share { first, weights } in self::shares(picture.height, [top, part_height], height) {
+    for Share { first, weights } in self::shares(picture.height, [top, part_height], height, filter) {
         sums.fill(HALF);
         for (weight, row) in weights.iter().zip(narrow[first * row..].chunks_exact(row)) {
             sums.iter_mut().zip(row).for_each(|(sum, pixel)| *sum += weight * i32::from(*pixel));
@@ -123,18 +152,31 @@ struct Share {
     weights: Vec<i32>,
 }
 
-/// What every of `out` pixels is made of, of the part `[from, length]` of a line of `all` pixels: a triangle that is as wide
-/// as two pixels of the result, or of the line where that is more.
-fn shares(all: usize, [from, length]: [f64; 2], out: usize) -> Vec<Share> {
+/// The height of a filter at a distance in pixels of the result, or of the line where those are larger: a triangle that is
+/// two pixels wide, or the cubic of Keys 1981 (eq. 15, a = −1/2), which is four wide.
+fn height(filter: Interpolation, x: f64) -> f64 {
+    let x = x.abs();
+    match filter {
+        Interpolation::Bilinear => (1.0 - x).max(0.0),
+        Interpolation::Bicubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+        Interpolation::Bicubic if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+        Interpolation::Bicubic => 0.0,
+    }
+}
+
+/// What every of `out` pixels is made of, of the part `[from, length]` of a line of `all` pixels.
+fn shares(all: usize, [from, length]: [f64; 2], out: usize, filter: Interpolation) -> Vec<Share> {
     let scale = length / out as f64;
-    let reach = scale.max(1.0);
+    let stretch = scale.max(1.0);
+    let reach = stretch * if filter == Interpolation::Bicubic { 2.0 } else { 1.0 };
     let share = |i: usize| {
         let center = from + (i as f64 + 0.5) * scale;
         let first = ((center - reach + 0.5).max(0.0) as usize).min(all - 1);
         let end = ((center + reach + 0.5) as usize).clamp(first + 1, all);
-        let height = |x: usize| (1.0 - ((x as f64 - center + 0.5) / reach).abs()).max(0.0);
+        let height = |x: usize| height(filter, (x as f64 - center + 0.5) / stretch);
         let sum: f64 = (first..end).map(height).sum();
-        let whole = |x: usize| (height(x) / sum * f64::from(1 << BITS) + 0.5) as i32;
+        // Halves go away from zero.
+        let whole = |x: usize| (height(x) / sum * f64::from(1 << BITS)).round() as i32;
         Share { first, weights: (first..end).map(whole).collect() }
     };
     (0..out).map(share).collect()

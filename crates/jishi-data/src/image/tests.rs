@@ -440,10 +440,14 @@ fn preparation_takes_the_middle_and_normalises() {
 
 #[test]
 fn scaling_fits_as_it_should() {
-    use jishi_recipe::Fit;
-    let scaled = |fit, room, height: usize, width: usize| {
+    use jishi_recipe::{Fit, Interpolation};
+
+    use super::scaling::Room;
+    let scaled = |fit, chance: bool, height: usize, width: usize| {
+        let room = if chance { Room::ForChance } else { Room::None };
+        let filter = Interpolation::Bilinear;
         let picture = OwnedPicture { height, width, channels: 1, pixels: vec![200; height * width] };
-        let out = scaling::Scaling { size: Some([56, 28]), fit, room }.apply(picture);
+        let out = scaling::Scaling { size: Some([56, 28]), fit, room, filter }.apply(picture);
         assert_eq!(out.pixels.len(), out.height * out.width);
         (out.height, out.width, out.pixels[0])
     };

@@ -51,6 +51,7 @@ pub fn names(about: &About) -> Vec<&'static str> {
         (TOKENIZER_CONFIG, about.tokenizer_config.is_some()),
         (SPECIAL_TOKENS, about.special_tokens_map.is_some()),
         (GENERATION_CONFIG, about.generation_config.is_some()),
+        (PREPROCESSOR_CONFIG, about.preprocessor_config.is_some()),
         (CHAT_TEMPLATE, about.chat_template.is_some()),
     ];
     files.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()

@@ -168,6 +168,9 @@ impl Checker<'_> {
             let message = format!("[generate] is for tasks that write text, and the task is {}", task.name());
             self.fault(&["generate", "task"], message, "leave it out");
         }
+        if let Some(image) = &self.recipe.image {
+            self.image(image);
+        }
         for key in table_keys(task.domain()) {
             let path = format!("data.{key}");
             if self.places.is_set(&path) {

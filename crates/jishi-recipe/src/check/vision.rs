@@ -2,6 +2,7 @@
 
 use super::Checker;
 use crate::networks::{ResNetModel, VggModel, VitModel};
+use crate::vision::Image;
 
 /// Layers of the ResNets of the paper.
 const RESNETS: [usize; 5] = [18, 34, 50, 101, 152];
@@ -9,6 +10,18 @@ const RESNETS: [usize; 5] = [18, 34, 50, 101, 152];
 const VGGS: [usize; 4] = [11, 13, 16, 19];
 
 impl Checker<'_> {
+    pub(super) fn image(&mut self, image: &Image) {
+        let Some(share) = image.crop_pct else { return };
+        if !(0.1..=1.0).contains(&share) {
+            let message = format!("`image.crop_pct`: expected 0.1 to 1, found {share}");
+            self.fault(&["image.crop_pct"], message, "0.875 is usual");
+        }
+        if image.size.is_none() {
+            let message = "`image.crop_pct` is a share of `image.size`, which is not set";
+            self.fault(&["image.crop_pct"], message, "for example: size = 224");
+        }
+    }
+
     fn depth(&mut self, depth: usize, known: &[usize]) {
         if !known.contains(&depth) {
             let list: Vec<String> = known.iter().map(usize::to_string).collect();

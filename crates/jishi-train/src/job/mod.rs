@@ -11,6 +11,7 @@ pub mod prepare;
 pub mod report;
 pub mod subject;
 pub mod train;
+pub mod transfer;
 pub mod verify;
 pub mod vision;
 pub mod weights;

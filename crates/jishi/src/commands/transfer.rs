@@ -4,8 +4,8 @@ use jishi_hub::Dtype;
 use jishi_recipe::Problem;
 use jishi_runs::package;
 use jishi_runs::table::thousands;
-use jishi_train::job::language::transfer::{self, ExportFormat};
 use jishi_train::job::onnx;
+use jishi_train::job::transfer::{self, ExportFormat};
 
 use crate::cli::{DeviceName, ExportArgs, ExportName, ExportWeights, ImportArgs};
 use crate::commands::train;
@@ -19,14 +19,15 @@ pub fn import(args: &ImportArgs, json: bool) -> Result<(), CliError> {
         return super::print_json(&imported);
     }
     let path = imported.path.display();
-    println!(
-        "{path}: {}, family {}, {} parameters, {} tokens",
-        imported.task,
-        imported.family,
-        thousands(&imported.parameters.to_string()),
-        thousands(&imported.vocabulary.to_string())
-    );
-    let writes = ["causal-lm", "translation"].contains(&imported.task.as_str());
+    let count = |count: usize| thousands(&count.to_string());
+    let of = match (imported.vocabulary, imported.labels) {
+        (Some(tokens), _) => format!(", {} tokens", count(tokens)),
+        (None, Some(labels)) => format!(", {} labels", count(labels)),
+        (None, None) => String::new(),
+    };
+    let (task, family, parameters) = (&imported.task, &imported.family, count(imported.parameters));
+    println!("{path}: {task}, family {family}, {parameters} parameters{of}");
+    let writes = ["causal-lm", "translation"].contains(&task.as_str());
     let (verb, with) = if writes { ("generate", "--prompt TEXT") } else { ("predict", "--input FILE") };
     println!("{verb:9} jishi {verb} {path} {with}");
     println!("fine-tune [model] with from = \"{path}\" in a recipe");
@@ -51,11 +52,12 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<(), CliError> {
     };
     let device = train::device(DeviceName::Auto)?;
     let package = package::find(&args.root, &args.run)?;
+    let export = |format| {
+        transfer::export(&package, format, dtype, &args.out, &device, &mut |line| eprintln!("{line}"))
+    };
     match args.format {
-        ExportName::Safetensors => {
-            transfer::export(&package, ExportFormat::Safetensors, dtype, &args.out, &device)?;
-        }
-        ExportName::Gguf => transfer::export(&package, ExportFormat::Gguf, dtype, &args.out, &device)?,
+        ExportName::Safetensors => export(ExportFormat::Safetensors)?,
+        ExportName::Gguf => export(ExportFormat::Gguf)?,
         ExportName::Onnx => onnx::export(&package, &args.out, &device)?,
     }
     if json {

@@ -6,6 +6,7 @@ mod bad_input;
 mod builtin;
 mod docs;
 mod help;
+mod images;
 mod kill;
 mod onnx;
 mod place;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use jishi_recipe::Interpolation::{Bicubic, Bilinear};
 use jishi_recipe::{Image, Size};
 use serde_json::{Value, json};
 
@@ -93,11 +94,29 @@ fn scaling_is_that_of_pillow() {
     let large = picture(&fixture["large"]);
     let expected =
         |name: &str| -> Vec<u8> { serde_json::from_value(fixture["scaled"][name].clone()).unwrap() };
-    let scaling = Scaling { size: Some([6, 6]), fit: jishi_recipe::Fit::Crop, room: false };
+    let fit = jishi_recipe::Fit::Crop;
+    let scaling = Scaling { size: Some([6, 6]), fit, room: Room::None, filter: Bilinear };
     assert_eq!(scaling.apply(large.clone()).pixels, expected("crop"));
-    assert_eq!(resize(large.view(), [0.0, 0.0, 13.0, 17.0], [7, 4]).pixels, expected("stretch"));
+    let all = [0.0, 0.0, 13.0, 17.0];
+    assert_eq!(resize(large.view(), all, [7, 4], Bilinear).pixels, expected("stretch"));
+    assert_eq!(resize(large.view(), all, [7, 4], Bicubic).pixels, expected("bicubic"));
+    assert_eq!(resize(large.view(), all, [15, 20], Bicubic).pixels, expected("bicubic_larger"));
+    // What is kept of it is cut off when a model is given the picture.
+    let share = Scaling { size: Some([7, 7]), fit, room: Room::Share(0.875), filter: Bicubic };
+    let kept = share.apply(large.clone());
+    assert_eq!((kept.height, kept.width), (8, 10));
+    let image = Image {
+        size: Some(Size::Square(7)),
+        crop_pct: Some(0.875),
+        interpolation: Bicubic,
+        ..Image::default()
+    };
+    let preparation = Preparation::with(&image, vec![0.0; 3], vec![1.0; 3]).unwrap();
+    let mut seen = vec![0.0; 7 * 7 * 3];
+    preparation.apply(kept.view(), &mut seen);
+    assert_eq!(preparation.picture(&seen).pixels, expected("share"));
     let corner = crate::image::scaling::crop(large.view(), [0, 0], [3, 3]);
-    assert_eq!(resize(corner.view(), [0.0, 0.0, 3.0, 3.0], [5, 5]).pixels, expected("larger"));
+    assert_eq!(resize(corner.view(), [0.0, 0.0, 3.0, 3.0], [5, 5], Bilinear).pixels, expected("larger"));
     let gray = crate::image::found::with_channels(large, jishi_recipe::Channels::Gray);
     assert_eq!(crate::image::scaling::crop(gray.view(), [0, 0], [2, 6]).pixels, expected("gray"));
 }

@@ -33,7 +33,15 @@ impl Pretrained {
     /// Nothing there; no model, or one of a family that is not known; a model without a tokenizer, or with more tokens
     /// than it has embeddings for.
     pub fn read(from: &str, base: &Path, say: &mut dyn FnMut(&str)) -> Result<Self, TrainError> {
-        let found = match jishi_hub::resolve(from, base, say)? {
+        Self::of(jishi_hub::resolve(from, base, say)?, from)
+    }
+
+    /// As [`Self::read`], of what `from` was resolved to.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn of(resolved: Resolved, from: &str) -> Result<Self, TrainError> {
+        let found = match resolved {
             Resolved::Jishi(path) => {
                 Self::package(&jishi_runs::package::find(Path::new(""), &path.to_string_lossy())?)?
             }

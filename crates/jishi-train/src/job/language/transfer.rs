@@ -1,17 +1,16 @@
-//! `jishi import` and `jishi export`: models from others' formats into packages, and back.
+//! Models of text from others' formats into packages, and back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use jishi_data::text::labels::Labels;
 use jishi_data::text::tokenizer::Tokenizer;
-use jishi_hub::{About, Dtype};
+use jishi_hub::{About, Dtype, Resolved};
 use jishi_models::{BertHead, EncoderConfig, LanguageConfig, reference_of};
 use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_runs::RealFs;
 use jishi_runs::tensors::{Scalars, TensorFile};
-use jishi_runs::{RealFs, RunError};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::TextPipeline;
@@ -21,6 +20,7 @@ use super::pretrained::Pretrained;
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
 use crate::job::predict::damaged;
+use crate::job::transfer::{ExportFormat, Imported, absolute};
 use crate::trainer::tensor_entries;
 
 /// Texts that an imported model is checked with.
@@ -30,32 +30,12 @@ const TEXTS: [&str; 3] = [
     "千里之行，始于足下。",
 ];
 
-/// What was imported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Imported {
-    /// Folder of the package.
-    pub path: PathBuf,
-    /// Its task.
-    pub task: String,
-    /// Its family.
-    pub family: String,
-    /// Numbers of the model.
-    pub parameters: usize,
-    /// Tokens of its tokenizer.
-    pub vocabulary: usize,
-}
-
 /// Makes a package in `out` of a model that others made.
 ///
 /// # Errors
 /// As [`Pretrained::read`]; a family without a task; a folder with other things in it.
-pub fn import(
-    source: &str,
-    out: &Path,
-    device: &Device,
-    say: &mut dyn FnMut(&str),
-) -> Result<Imported, TrainError> {
-    let found = Pretrained::read(source, Path::new(""), say)?;
+pub fn import(resolved: Resolved, source: &str, out: &Path, device: &Device) -> Result<Imported, TrainError> {
+    let found = Pretrained::of(resolved, source)?;
     let family = found.config["model_type"].as_str().unwrap_or_default().to_owned();
     let recipe = recipe_for(&found.config, &family, source, out)?;
     let labels = (recipe.task == TaskName::TextClassification).then(|| labels(&found.config)).transpose()?;
@@ -77,7 +57,8 @@ pub fn import(
         task: model.recipe.task.name().into(),
         family,
         parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
-        vocabulary: found.tokenizer.vocabulary(),
+        vocabulary: Some(found.tokenizer.vocabulary()),
+        labels: None,
     })
 }
 
@@ -119,15 +100,6 @@ fn labels(config: &Value) -> Result<Labels, Problem> {
     })
 }
 
-/// A format of others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportFormat {
-    /// A Hugging Face folder, with `model.safetensors`.
-    Safetensors,
-    /// A GGUF file.
-    Gguf,
-}
-
 /// Writes a package in a format of others, reads it back, and checks that it does the same.
 ///
 /// # Errors
@@ -140,10 +112,6 @@ pub fn export(
     out: &Path,
     device: &Device,
 ) -> Result<(), TrainError> {
-    if out.exists() {
-        let problem = Problem::new("there already is such a file or folder, which is not overwritten");
-        return Err(problem.file(out).help("choose another `--out`, or remove it").into());
-    }
     let TextPackage { recipe, pipeline, tokenizer, tensors, golden } = TextPackage::read(package)?;
     let reference = reference_of(&pipeline.config).map_err(|e| damaged(package, "preprocessing", &e))?;
     let tensors = tensor_entries(reference.to_reference(tensors));
@@ -163,10 +131,6 @@ pub fn export(
         same_golden("what was exported", out, &outputs, &golden.outputs)?;
     }
     Ok(())
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
-    Ok(std::path::absolute(path).map_err(|e| RunError::io(path, e))?)
 }
 
 /// What others need to use a model, besides its weights.

@@ -5,6 +5,7 @@
 
 mod bert;
 mod gpt2;
+mod image;
 mod layers;
 mod llama;
 mod rows;
@@ -15,12 +16,12 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use jishi_hub::HubError;
 use jishi_hub::onnx::{self, Graph, Input, Output};
-use jishi_recipe::{Domain, Problem, TaskName};
-use jishi_runs::package;
+use jishi_hub::{About, HubError, folder};
+use jishi_recipe::{Domain, Problem};
 
 use crate::error::TrainError;
+use crate::job::transfer::{domain, is_new};
 
 /// How far a number may be from what our own model gives, beside the largest of them.
 const TOLERANCE: f32 = 1e-4;
@@ -32,21 +33,30 @@ const TOLERANCE: f32 = 1e-4;
 /// A damaged package; a model without a graph of fixed operators; files that are there already; a file that computes
 /// something else.
 pub fn export(package: &Path, out: &Path, device: &Device) -> Result<(), TrainError> {
-    if out.exists() {
-        let problem = Problem::new("there already is such a file or folder, which is not overwritten");
-        return Err(problem.file(out).help("choose another `--out`, or remove it").into());
-    }
-    let name = package::task(package)?;
-    let task = serde_json::from_value::<TaskName>(name.as_str().into());
-    match task.map(TaskName::domain) {
-        Ok(Domain::Texts) => text::export(package, out, device),
-        Ok(Domain::Tables) => table::export(package, out, device),
-        _ => Err(no_graph(package, &name, "try `--format safetensors`").into()),
+    is_new(out)?;
+    match domain(package)? {
+        Domain::Texts => text::export(package, out, device),
+        Domain::Tables => table::export(package, out, device),
+        Domain::Images => image::export(package, out, device),
     }
 }
 
 fn no_graph(package: &Path, what: &str, help: &str) -> Problem {
     Problem::new(format!("a model of {what} can't be written as ONNX")).file(package).help(help)
+}
+
+/// The folder of an ONNX file, where nothing of what is written beside it is yet.
+///
+/// # Errors
+/// A file that is there.
+fn beside<'a>(out: &'a Path, about: &About) -> Result<&'a Path, Problem> {
+    let folder = jishi_runs::fs::parent(out);
+    let Some(name) = folder::names(about).into_iter().find(|name| folder.join(name).exists()) else {
+        return Ok(folder);
+    };
+    let message = format!("{name} would be written beside the ONNX file, and there already is one");
+    let help = "name a file in a folder of its own, `--out FOLDER/model.onnx`";
+    Err(Problem::new(message).file(folder.join(name)).help(help))
 }
 
 /// What a file is checked with: inputs, and what our own model gives for them.

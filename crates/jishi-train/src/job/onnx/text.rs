@@ -9,13 +9,13 @@ use jishi_hub::onnx::{Input, Numbers, Output};
 use jishi_models::{
     BertHead, CausalConfig, CausalModel, Context, EncoderConfig, EncoderModel, LanguageModel,
 };
-use jishi_recipe::{Problem, TaskName};
+use jishi_recipe::TaskName;
 use jishi_runs::package::Golden;
 use jishi_tasks::language::texts::{EncoderTokens, padded};
 use jishi_tasks::language::writer::prompt_tokens;
 use serde_json::{Value, json};
 
-use super::{Proof, bert, gpt2, llama, no_graph, publish};
+use super::{Proof, bert, beside, gpt2, llama, no_graph, publish};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
 use crate::job::language::package::TextPackage;
@@ -32,13 +32,8 @@ pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), 
         let help = "its loop from one token to the next is no graph; `--format safetensors` writes it";
         return Err(no_graph(package, "translation", help).into());
     }
-    let folder = jishi_runs::fs::parent(out);
     let about = about(&pipeline.config, &tokenizer);
-    if let Some(name) = folder::names(&about).into_iter().find(|name| folder.join(name).exists()) {
-        let message = format!("{name} would be written beside the ONNX file, and there already is one");
-        let help = "name a file in a folder of its own, `--out FOLDER/model.onnx`";
-        return Err(Problem::new(message).file(folder.join(name)).help(help).into());
-    }
+    let folder = beside(out, &about)?;
     let length = pipeline.length;
     let weights = Weights::Package(package, tensors);
     let model = TextPredictor::of(recipe, pipeline, tokenizer, &weights, device)?;

@@ -35,7 +35,15 @@ impl Pretrained {
     /// # Errors
     /// Nothing there; no model, or one that is not of images.
     pub fn read(from: &str, base: &Path, say: &mut dyn FnMut(&str)) -> Result<Self, TrainError> {
-        match jishi_hub::resolve(from, base, say)? {
+        Self::of(jishi_hub::resolve(from, base, say)?)
+    }
+
+    /// As [`Self::read`], of what was resolved.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn of(resolved: Resolved) -> Result<Self, TrainError> {
+        match resolved {
             Resolved::Jishi(path) => {
                 let dir = jishi_runs::package::find(Path::new(""), &path.to_string_lossy())?;
                 let package = Package::load(&dir)?;
@@ -85,6 +93,16 @@ impl Pretrained {
     }
 }
 
+/// What training begins with.
+pub struct Beginning {
+    /// The model's sizes.
+    pub config: ImageConfig,
+    /// Makes the model.
+    pub start: Start,
+    /// How a model from elsewhere was given images, where that is known.
+    pub preparation: Option<Preparation>,
+}
+
 /// The sizes of a recipe's model of images of a shape, `[height, width, channels]`, and what makes it.
 ///
 /// # Errors
@@ -94,12 +112,13 @@ pub fn beginning(
     base: &Path,
     shape: [usize; 3],
     classes: usize,
-) -> Result<(ImageConfig, Start), TrainError> {
+) -> Result<Beginning, TrainError> {
     let seed = recipe.train.seed;
     let Model::Pretrained(model) = &recipe.model else {
         let config = ImageConfig::from_recipe(&recipe.model, shape, classes)?;
         let sizes = config.clone();
-        return Ok((config, Box::new(move |device| Ok(ImageModel::init(&sizes, seed, device)))));
+        let start: Start = Box::new(move |device| Ok(ImageModel::init(&sizes, seed, device)));
+        return Ok(Beginning { config, start, preparation: None });
     };
     let found = Pretrained::read(&model.from, base, &mut |line| eprintln!("{line}"))?;
     let mut config = ImageConfig::from_hf(&found.config).map_err(|problems| {
@@ -134,6 +153,7 @@ pub fn beginning(
         config.set_dropout(rate);
     }
     let (sizes, model) = (config.clone(), model.clone());
-    let start = move |device: &Device| found.begin(&sizes, &model, seed, device);
-    Ok((config, Box::new(start)))
+    let preparation = found.preparation.clone();
+    let start: Start = Box::new(move |device: &Device| found.begin(&sizes, &model, seed, device));
+    Ok(Beginning { config, start, preparation })
 }

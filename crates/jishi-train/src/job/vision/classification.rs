@@ -11,7 +11,7 @@ use jishi_tasks::vision::classification::LabelledImages;
 use jishi_tasks::vision::{ImageClassificationTask, Images};
 
 use super::ImagePipeline;
-use super::beginning::beginning;
+use super::beginning::{Beginning, beginning};
 use super::finish::Prepared;
 use crate::error::TrainError;
 
@@ -33,13 +33,18 @@ pub fn prepare(
     let none = || Problem::new("the images have no labels");
     let labels = source.labels_of(&rows[0]).ok_or_else(none)?;
     let classes = source.labels.as_ref().map(|(_, classes)| classes.clone()).unwrap_or_default();
-    let preparation = Preparation::fit(&image, &source.pictures, &rows[0], |row| source.name(row))?;
+    let mut preparation = Preparation::fit(&image, &source.pictures, &rows[0], |row| source.name(row))?;
+    let Beginning { config, start, preparation: known } =
+        beginning(recipe, base, preparation.shape(), labels.names.len())?;
+    if let (None, Some(known)) = (image.normalize, known) {
+        // Weights fit the figures that they were trained with.
+        preparation = preparation.figures(known.mean(), known.std())?;
+    }
     let images = Images {
         pictures: Arc::clone(&source.pictures),
         augmentation: Augmentation::new(&image, &preparation),
         preparation: preparation.clone(),
     };
-    let (config, start) = beginning(recipe, base, preparation.shape(), labels.names.len())?;
     let of_golden = if rows[2].is_empty() { &rows[0] } else { &rows[2] };
     let of_golden = of_golden.iter().take(GOLDEN);
     let golden = of_golden.map(|row| raster(source.pictures.get(*row as usize)).to_png()).collect();

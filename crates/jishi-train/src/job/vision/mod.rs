@@ -6,6 +6,7 @@ pub mod finish;
 pub mod predictor;
 pub mod preprocessor;
 pub mod source;
+pub mod transfer;
 
 pub use predictor::ImagePredictor;
 

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use jishi_data::image::{Augmentation, ImageCorpus, Pictures};
 use jishi_data::write::Values;
 use jishi_models::{ImageConfig, ImageModel, import_weights};
-use jishi_recipe::{BadRows, Data, Domain, Image, OneOrMany, Problem, Recipe, Size};
+use jishi_recipe::{BadRows, Data, Domain, Image, OneOrMany, Problem, Recipe};
 use jishi_runs::Package;
 use jishi_tasks::Measured;
 use jishi_tasks::vision::classification::LabelledImages;
@@ -93,6 +93,27 @@ impl ImagePredictor {
     /// # Errors
     /// An image that can't be read.
     pub fn golden(&self) -> Result<Vec<Vec<f64>>, TrainError> {
+        let values = self.probabilities(&self.golden_pictures()?)?;
+        Ok(values.chunks_exact(self.task.head().classes()).map(<[f64]>::to_vec).collect())
+    }
+
+    /// What the package keeps as the numbers of its golden images.
+    #[must_use]
+    pub fn golden_outputs(&self) -> &[Vec<f64>] {
+        &self.package.manifest.golden.outputs
+    }
+
+    /// The model itself.
+    #[must_use]
+    pub fn model(&self) -> &ImageModel {
+        &self.model
+    }
+
+    /// The package's golden images.
+    ///
+    /// # Errors
+    /// An image that can't be read.
+    pub fn golden_pictures(&self) -> Result<Pictures, TrainError> {
         let mut pictures = Vec::new();
         for input in &self.package.manifest.golden.inputs {
             let name = input.get(GOLDEN_IMAGE).and_then(Value::as_str).unwrap_or_default();
@@ -101,9 +122,7 @@ impl ImagePredictor {
                 bytes.ok_or_else(|| damaged(Path::new(name), "files", &"a golden image is missing"))?;
             pictures.push(self.pipeline.preparation.decode(bytes).map_err(|p| p.file(name))?);
         }
-        let pictures = Pictures::of(self.pipeline.preparation.channels(), &pictures);
-        let values = self.probabilities(&pictures)?;
-        Ok(values.chunks_exact(self.task.head().classes()).map(<[f64]>::to_vec).collect())
+        Ok(Pictures::of(self.pipeline.preparation.channels(), &pictures))
     }
 
     /// Predictions for an image, the images of a folder, or those that a table names, as columns, and how many images.
@@ -122,13 +141,8 @@ impl ImagePredictor {
 
     /// How images are read for this model: to the size that it has learned.
     fn image(&self) -> Image {
-        let [height, width, _] = self.pipeline.preparation.shape();
-        let image = self.recipe.image.clone().unwrap_or_default();
-        Image {
-            size: Some(Size::Sides([height, width])),
-            channels: self.pipeline.preparation.channels(),
-            ..image
-        }
+        let Image { column, pixels, augment, .. } = self.recipe.image.clone().unwrap_or_default();
+        Image { column, pixels, augment, ..self.pipeline.preparation.image() }
     }
 
     /// The images of a folder or file with labels.

@@ -1,0 +1,157 @@
+//! Models of images from others' formats into packages, and back.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use jishi_data::image::Preparation;
+use jishi_hub::{About, Dtype, Resolved};
+use jishi_models::{ImageConfig, ImageModel, import_weights, resnet};
+use jishi_recipe::{Channels, Problem, Recipe, TaskName};
+use jishi_runs::plots::Raster;
+use jishi_runs::tensors::{Scalars, TensorFile};
+use jishi_runs::{Package, RealFs};
+use serde_json::{Value, json};
+
+use super::beginning::Pretrained;
+use super::finish::{GOLDEN_IMAGE, pack};
+use super::{ImagePipeline, preprocessor};
+use crate::error::TrainError;
+use crate::job::finish::same_golden;
+use crate::job::predict::damaged;
+use crate::job::transfer::{ExportFormat, Imported, absolute};
+use crate::trainer::{named_tensors, tensor_entries};
+
+/// Images that an imported model is checked with.
+const GOLDEN: usize = 3;
+
+/// Makes a package in `out` of a model of images that others made.
+///
+/// # Errors
+/// As [`Pretrained::of`]; a model without an output layer; a folder with other things in it.
+pub fn import(
+    resolved: Resolved,
+    source: &str,
+    out: &Path,
+    device: &Device,
+    say: &mut dyn FnMut(&str),
+) -> Result<Imported, TrainError> {
+    let found = Pretrained::of(resolved)?;
+    let labels = found.labels.clone().ok_or_else(|| {
+        Problem::new("`id2label` of the model's config.json: expected a name for every class from \"0\" on")
+            .help("add it: {\"0\": \"cat\", \"1\": \"dog\"}")
+    })?;
+    let preparation = match &found.preparation {
+        Some(preparation) => preparation.clone(),
+        None => {
+            let usual = preprocessor::usual(&found.config)?;
+            let [height, width, _] = usual.shape();
+            say(&format!(
+                "there is no preprocessor_config.json: images are scaled to {height} × {width} and normalised as for \
+                 ImageNet"
+            ));
+            usual
+        }
+    };
+    let model = found.whole(device)?;
+    let family = found.config["model_type"].as_str().unwrap_or_default().to_owned();
+    let pipeline = ImagePipeline { config: found.config, preparation, labels: Some(labels) };
+    let recipe = recipe_for(source, out, &pipeline.preparation)?;
+    let golden: Vec<Vec<u8>> = (0..GOLDEN).map(|i| made_up(i, &pipeline.preparation)).collect();
+    let mut package = pack(&recipe, &pipeline, &model, &golden, device)?;
+    package.manifest.family.clone_from(&family);
+    package.save(&RealFs, out)?;
+    Ok(Imported {
+        path: out.to_owned(),
+        task: recipe.task.name().into(),
+        family,
+        parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
+        vocabulary: None,
+        labels: pipeline.labels.map(|labels| labels.names.len()),
+    })
+}
+
+/// A recipe that says what a model is for and how it is given images.
+fn recipe_for(source: &str, out: &Path, preparation: &Preparation) -> Result<Recipe, TrainError> {
+    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let recipe = json!({
+        "name": name, "task": TaskName::ImageClassification.name(), "data": { "source": source },
+        "image": preparation.image(), "model": { "family": "pretrained", "from": source },
+    });
+    Ok(serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?)
+}
+
+/// A PNG file of a picture that is not like another, somewhat larger than the model's size: stripes and a slope.
+fn made_up(number: usize, preparation: &Preparation) -> Vec<u8> {
+    let [height, width, _] = preparation.shape();
+    let (height, width) = (height + height / 8 + 3 * number, width + width / 8 + 5);
+    let channels = if preparation.channels() == Channels::Gray { 1 } else { 3 };
+    let value = |i: usize| {
+        let (y, x, c) = (i / (width * channels), i / channels % width, i % channels);
+        let slope = 160 * y / height + 60 * c * x / width;
+        let stripe = 80 * ((x + (number + 1) * y) / (4 + number) % 2);
+        ((slope + stripe + 31 * number) % 256) as u8
+    };
+    let pixels: Vec<u8> = (0..height * width * channels).map(value).collect();
+    Raster::new(height, width, channels, &pixels).to_png()
+}
+
+/// Writes a package of images as a Hugging Face folder.
+///
+/// # Errors
+/// As [`crate::job::transfer::export`].
+pub fn export(
+    dir: &Path,
+    format: ExportFormat,
+    dtype: Dtype,
+    out: &Path,
+    device: &Device,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), TrainError> {
+    if format != ExportFormat::Safetensors {
+        let problem = Problem::new("GGUF files are of language models, and this is one of images").file(dir);
+        return Err(problem.help("choose `--format safetensors` or `--format onnx`").into());
+    }
+    let Package { manifest, weights, files } = Package::load(dir)?;
+    let pipeline = ImagePipeline::of(&manifest, dir)?;
+    let recipe: Recipe =
+        serde_json::from_value(manifest.recipe.clone()).map_err(|e| damaged(dir, "recipe", &e))?;
+    let config = ImageConfig::from_hf(&pipeline.config).map_err(|e| damaged(dir, "preprocessing", &e))?;
+    let model = import_weights(ImageModel::init(&config, 0, device), &named_tensors(weights.tensors))
+        .map_err(|e| damaged(dir, "weights", &e))?;
+    let mut tensors = model.reference().to_reference(jishi_models::export_weights(&model));
+    match &config {
+        ImageConfig::ResNet(config) if config.stem == resnet::Stem::Large => {
+            tensors = resnet::to_hf_names(tensors);
+        }
+        ImageConfig::ResNet(_) => {
+            say(
+                "`transformers` has no ResNet for small images: names are those of torchvision, with a 3 × 3 `conv1`",
+            );
+        }
+        ImageConfig::Vgg(_) => say("`transformers` has no VGG: names are those of torchvision"),
+        ImageConfig::Vit(_) => {}
+    }
+    let preprocessor = preprocessor::write(&pipeline.preparation);
+    if preprocessor.is_none() {
+        say("no preprocessor_config.json says how this model is given images: there is none in the folder");
+    }
+    let about =
+        About { config: pipeline.config.clone(), preprocessor_config: preprocessor, ..About::default() };
+    let weights = TensorFile { tensors: tensor_entries(tensors), scalars: Scalars::default() };
+    jishi_hub::folder::write(out, &about, &weights, dtype)?;
+    // Other number types round.
+    if dtype == Dtype::F32 {
+        let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
+        let model = found.whole(device)?;
+        let preparation = found.preparation.unwrap_or(pipeline.preparation);
+        let pipeline = ImagePipeline { config: found.config, preparation, labels: found.labels };
+        let file = |input: &serde_json::Map<String, Value>| {
+            let name = input.get(GOLDEN_IMAGE).and_then(Value::as_str)?;
+            files.get(name).cloned()
+        };
+        let golden: Vec<Vec<u8>> = manifest.golden.inputs.iter().filter_map(file).collect();
+        let again = pack(&recipe, &pipeline, &model, &golden, device)?.manifest.golden;
+        same_golden("what was exported", out, &again.outputs, &manifest.golden.outputs)?;
+    }
+    Ok(())
+}
