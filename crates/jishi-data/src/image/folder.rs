@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jishi_recipe::{Problem, Problems};
+use jishi_recipe::Problem;
 
 use super::decode::{Bad, format_of, named_like_a_picture};
 use super::found::{Content, Found};
@@ -19,6 +19,8 @@ pub(super) struct Folder {
     pub groups: Vec<PathBuf>,
     /// Pictures come in splits.
     pub split: bool,
+    /// Class folders without pictures, and folders that can't be read.
+    pub problems: Vec<Problem>,
 }
 
 /// The split that a name stands for.
@@ -35,40 +37,32 @@ pub(super) fn part_of(name: &str) -> Option<Part> {
 /// pictures beside class folders have no class. `first` is the number of the first of its groups.
 ///
 /// # Errors
-/// Class folders without pictures; a folder without any; one that can't be read.
-pub(super) fn read(root: &Path, first: usize) -> Result<Folder, Problems> {
+/// The folder itself can't be read.
+pub(super) fn read(root: &Path, first: usize) -> Result<Folder, Problem> {
     let mut folder = Folder::default();
-    let mut problems = Vec::new();
     let children = folders_and_files(root)?;
     let parts: Vec<Option<Part>> = children.0.iter().map(|(name, _)| part_of(name)).collect();
     folder.split = parts.contains(&Some(Part::Train)) && parts.iter().all(Option::is_some) && parts.len() > 1;
     if folder.split {
         for ((_, path), part) in children.0.iter().zip(parts) {
-            classes(path, root, part, first, &mut folder, &mut problems);
+            classes(path, root, part, first, &mut folder);
         }
     } else {
-        classes(root, root, None, first, &mut folder, &mut problems);
+        classes(root, root, None, first, &mut folder);
     }
-    if problems.is_empty() && folder.found.is_empty() {
-        problems.push(Problem::new("this folder holds no pictures").file(root).help(
+    if folder.problems.is_empty() && folder.found.is_empty() {
+        folder.problems.push(Problem::new("this folder holds no pictures").file(root).help(
             "expected a folder for each class with PNG, JPEG, GIF, BMP, WebP, TIFF or PNM files in it, or IDX files",
         ));
     }
-    Problems(problems).into_result().map(|()| folder)
+    Ok(folder)
 }
 
 /// The pictures of class folders in `from`.
-fn classes(
-    from: &Path,
-    root: &Path,
-    part: Option<Part>,
-    first: usize,
-    folder: &mut Folder,
-    problems: &mut Vec<Problem>,
-) {
+fn classes(from: &Path, root: &Path, part: Option<Part>, first: usize, folder: &mut Folder) {
     let (folders, files) = match folders_and_files(from) {
         Ok(children) => children,
-        Err(problem) => return problems.push(problem),
+        Err(problem) => return folder.problems.push(problem),
     };
     // Notes beside class folders are no rows.
     let beside: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).filter(|p| is_picture(p)).collect();
@@ -78,11 +72,11 @@ fn classes(
     for (name, path) in folders {
         let mut files = Vec::new();
         if let Err(problem) = files_below(&path, &mut files, 0) {
-            problems.push(problem);
+            folder.problems.push(problem);
             continue;
         }
         if files.is_empty() {
-            problems.push(
+            folder.problems.push(
                 Problem::new(format!("the class folder `{name}` is empty"))
                     .file(&path)
                     .help("put pictures into it, or remove it"),

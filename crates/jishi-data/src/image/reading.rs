@@ -143,8 +143,9 @@ impl<'a> Reading<'a> {
         self.no_column("pictures in folders")?;
         self.split.1 += 1;
         match folder::read(path, self.known.groups.len()) {
-            Err(Problems(found)) => self.problems.extend(found),
+            Err(problem) => self.problems.push(problem),
             Ok(folder) => {
+                self.problems.extend(folder.problems);
                 self.split.0 += usize::from(folder.split);
                 self.known.groups.extend(folder.groups);
                 let mut hash = Several::default();

@@ -56,7 +56,7 @@ mixup = 0.1
 optimizer = {{ name = "adamw", learning_rate = 5e-3 }}
 epochs = 6
 batch = 8
-ema = {{ decay = 0.9 }}
+ema = 0.9
 
 [evaluate]
 bootstrap = 20
@@ -86,8 +86,8 @@ fn a_folder_of_pictures_to_predictions() {
         assert_eq!(again["metrics"][split], report["metrics"][split]);
         assert_eq!(again["intervals"][split], report["intervals"][split]);
     }
-    for plot in ["loss", "confusion-matrix"] {
-        assert!(place.exists(&format!("runs/sides/plots/{plot}.png")), "{plot}");
+    for plot in ["curves", "plots/confusion-matrix"] {
+        assert!(place.exists(&format!("runs/sides/{plot}.png")), "{plot}");
     }
     place.write("new/b.png", png(2, 77, 12));
     place.write("new/a.png", png(1, 78, 12));
@@ -105,7 +105,7 @@ fn a_folder_of_pictures_to_predictions() {
 #[test]
 fn pictures_that_are_none_are_all_named_at_once() {
     let place = Place::new();
-    pictures(&place, "pictures", 6);
+    pictures(&place, "pictures", 12);
     place.write("pictures/left/broken.png", &png(0, 3, 12)[..80]);
     place.write("pictures/right/text.jpg", "no picture");
     fs::create_dir(place.path("pictures/empty")).unwrap();
@@ -121,7 +121,7 @@ fn pictures_that_are_none_are_all_named_at_once() {
     fs::remove_dir(place.path("pictures/empty")).unwrap();
     let set = "--set data.bad_rows=drop --set data.max_dropped=0.2";
     let check = place.json(&format!("check sides.toml {set}"));
-    assert_eq!(check["ledger"]["rows_dropped"], 2, "{}", check["ledger"]);
+    assert_eq!(check["ledger"]["dropped"], 2, "{}", check["ledger"]);
 
     let vit = FAMILIES[3].1.replace("patch = 4", "patch = 5");
     place.write("vit.toml", recipe("vit", &vit));
@@ -146,7 +146,7 @@ fn near(a: &[Vec<f64>], b: &[Vec<f64>]) {
 #[test]
 fn models_go_out_and_come_back_as_they_were() {
     let place = Place::new();
-    pictures(&place, "pictures", 5);
+    pictures(&place, "pictures", 12);
     for i in 0..4 {
         // Larger than the model's size, and of another shape.
         place.write(&format!("new/{i}.png"), png(i % 3, i, 12 + 5 * i));
@@ -191,7 +191,7 @@ fn models_go_out_and_come_back_as_they_were() {
 #[test]
 fn fine_tuning_keeps_the_figures_of_the_model_that_it_begins_with() {
     let place = Place::new();
-    pictures(&place, "pictures", 6);
+    pictures(&place, "pictures", 12);
     place.write(
         "first.toml",
         recipe("first", RESNET).replace("size = 12", "size = 12\nnormalize = \"imagenet\""),
@@ -226,7 +226,7 @@ fn fine_tuning_keeps_the_figures_of_the_model_that_it_begins_with() {
 #[test]
 fn numbers_of_eight_bits_are_refused_for_images() {
     let place = Place::new();
-    pictures(&place, "pictures", 4);
+    pictures(&place, "pictures", 12);
     place.write("it.toml", recipe("it", RESNET));
     place.jishi("train it.toml --set train.epochs=1").ok();
     place.jishi("export it --format safetensors --weights q8_0 --out x").refused();
