@@ -113,7 +113,7 @@ pub(crate) fn crop(picture: Picture, [top, left]: [usize; 2], size: [usize; 2]) 
     OwnedPicture { height, width, channels, pixels: rows.copied().collect() }
 }
 
-/// The part `[top, left, height, width]` of a picture, scaled to `size` (`[height, width]`), to the last bit as Pillow does
+/// The part `[top, left, height, width]` of a picture, scaled to `size` (`[height, width]`), to the last bit as Pillow 12 does
 /// it: along rows first, rounded, and then along columns.
 pub(crate) fn resize(
     picture: Picture,
@@ -173,7 +173,8 @@ fn shares(all: usize, [from, length]: [f64; 2], out: usize, filter: Interpolatio
         let center = from + (i as f64 + 0.5) * scale;
         let first = ((center - reach + 0.5).max(0.0) as usize).min(all - 1);
         let end = ((center + reach + 0.5) as usize).clamp(first + 1, all);
-        let height = |x: usize| height(filter, (x as f64 - center + 0.5) / stretch);
+        // Not a division: the last bit would be another.
+        let height = |x: usize| height(filter, (x as f64 - center + 0.5) * (1.0 / stretch));
         let sum: f64 = (first..end).map(height).sum();
         // Halves go away from zero.
         let whole = |x: usize| (height(x) / sum * f64::from(1 << BITS)).round() as i32;

@@ -115,6 +115,24 @@ fn scaling_is_that_of_pillow() {
     let mut seen = vec![0.0; 7 * 7 * 3];
     preparation.apply(kept.view(), &mut seen);
     assert_eq!(preparation.picture(&seen).pixels, expected("share"));
+    let checksums: Vec<[u64; 4]> = serde_json::from_value(fixture["checksums"].clone()).unwrap();
+    for (i, [height, width, new, expected]) in checksums.into_iter().enumerate() {
+        let [height, width, new] = [height, width, new].map(|side| side as usize);
+        let rule = |i: usize| {
+            let (y, x, c) = (i / 3 / width, i / 3 % width, i % 3);
+            ((7 * y + 13 * x + 29 * c + y * x % 31) % 256) as u8
+        };
+        let pixels = (0..height * width * 3).map(rule).collect();
+        let made = OwnedPicture { height, width, channels: 3, pixels };
+        let all = [0.0, 0.0, height as f64, width as f64];
+        let filter = if i % 2 == 0 { Bilinear } else { Bicubic };
+        let (mut a, mut b) = (1u64, 0u64); // Adler-32 (RFC 1950, §9)
+        for pixel in resize(made.view(), all, [new, new], filter).pixels {
+            a = (a + u64::from(pixel)) % 65_521;
+            b = (b + a) % 65_521;
+        }
+        assert_eq!(b << 16 | a, expected, "{height} × {width} to {new}, {filter:?}");
+    }
     let corner = crate::image::scaling::crop(large.view(), [0, 0], [3, 3]);
     assert_eq!(resize(corner.view(), [0.0, 0.0, 3.0, 3.0], [5, 5], Bilinear).pixels, expected("larger"));
     let gray = crate::image::found::with_channels(large, jishi_recipe::Channels::Gray);

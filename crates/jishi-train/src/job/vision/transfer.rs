@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use jishi_data::image::Preparation;
 use jishi_hub::{About, Dtype, Resolved};
-use jishi_models::{ImageConfig, ImageModel, import_weights, resnet};
+use jishi_models::{ImageConfig, ImageModel, NamedTensor, import_weights, resnet};
 use jishi_recipe::{Channels, Problem, Recipe, TaskName};
 use jishi_runs::plots::Raster;
 use jishi_runs::tensors::{Scalars, TensorFile};
@@ -131,6 +131,16 @@ pub fn export(
         ImageConfig::Vgg(_) => say("`transformers` has no VGG: names are those of torchvision"),
         ImageConfig::Vit(_) => {}
     }
+    // Nothing of inference needs them, but PyTorch misses them where they are not there.
+    let norms = tensors.iter().filter_map(|tensor| tensor.name.strip_suffix(".running_var"));
+    let counts = norms.map(|norm| NamedTensor {
+        name: format!("{norm}.num_batches_tracked"),
+        shape: Vec::new(),
+        data: vec![0.0],
+        trainable: false,
+    });
+    let counts: Vec<NamedTensor> = counts.collect();
+    tensors.extend(counts);
     let preprocessor = preprocessor::write(&pipeline.preparation);
     if preprocessor.is_none() {
         say("no preprocessor_config.json says how this model is given images: there is none in the folder");
