@@ -24,7 +24,8 @@ pub struct Image {
     pub crop_pct: Option<f64>,
     /// How pictures are scaled, as in Pillow.
     pub interpolation: Interpolation,
-    /// How pixel values are shifted and scaled. Default: by the figures of the model that training begins with, where it has some, else `dataset`.
+    /// How pixel values are shifted and scaled. Default: by the figures of the model that training begins with, where it has
+    /// some, else `dataset`.
     pub normalize: Option<Normalize>,
     /// Random changes of training pictures, in this order.
     pub augment: Vec<Augment>,

@@ -15,7 +15,7 @@ mod tables;
 pub use augment::{Augmentation, Mix};
 pub use corpus::{ImageCorpus, SourceDigest};
 pub use pictures::{OwnedPicture, Picture, Pictures};
-pub use preparation::Preparation;
+pub use preparation::{IMAGENET, Preparation};
 
 #[cfg(test)]
 mod tests;

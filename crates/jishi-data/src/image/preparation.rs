@@ -10,7 +10,7 @@ use super::pictures::{OwnedPicture, Picture, Pictures};
 use super::scaling::{Room, Scaling, middle};
 
 /// Mean and standard deviation of ImageNet's red, green and blue, where white is 1.
-const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// How pictures become numbers: size, colours, mean and standard deviation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -42,19 +42,34 @@ pub fn write(dir: &Path, about: &About, weights: &dyn Weights, dtype: Dtype) -> 
     write_about(dir, &about)
 }
 
+/// What is in a file.
+enum Content<'a> {
+    Json(&'a Value),
+    Bytes(&'a [u8]),
+}
+
+/// The files that a folder has besides weights and folders inside.
+fn files(about: &About) -> Vec<(&'static str, Content<'_>)> {
+    let bytes = [
+        (TOKENIZER, about.tokenizer_json.as_deref()),
+        (CHAT_TEMPLATE, about.chat_template.as_deref().map(str::as_bytes)),
+    ];
+    let values = [
+        (CONFIG, Some(&about.config)),
+        (TOKENIZER_CONFIG, about.tokenizer_config.as_ref()),
+        (SPECIAL_TOKENS, about.special_tokens_map.as_ref()),
+        (GENERATION_CONFIG, about.generation_config.as_ref()),
+        (PREPROCESSOR_CONFIG, about.preprocessor_config.as_ref()),
+    ];
+    let values = values.into_iter().filter_map(|(name, value)| Some((name, Content::Json(value?))));
+    let bytes = bytes.into_iter().filter_map(|(name, bytes)| Some((name, Content::Bytes(bytes?))));
+    values.chain(bytes).collect()
+}
+
 /// The files of [`write_about`], but those of folders inside.
 #[must_use]
 pub fn names(about: &About) -> Vec<&'static str> {
-    let files = [
-        (CONFIG, true),
-        (TOKENIZER, about.tokenizer_json.is_some()),
-        (TOKENIZER_CONFIG, about.tokenizer_config.is_some()),
-        (SPECIAL_TOKENS, about.special_tokens_map.is_some()),
-        (GENERATION_CONFIG, about.generation_config.is_some()),
-        (PREPROCESSOR_CONFIG, about.preprocessor_config.is_some()),
-        (CHAT_TEMPLATE, about.chat_template.is_some()),
-    ];
-    files.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
+    files(about).into_iter().map(|(name, _)| name).collect()
 }
 
 /// Writes all files of a Hugging Face folder but the weights.
@@ -62,22 +77,11 @@ pub fn names(about: &About) -> Vec<&'static str> {
 /// # Errors
 /// The system's errors.
 pub fn write_about(dir: &Path, about: &About) -> Result<(), HubError> {
-    write_json(&RealFs, &dir.join(CONFIG), &about.config)?;
-    if let Some(bytes) = &about.tokenizer_json {
-        write_real(&dir.join(TOKENIZER), bytes)?;
-    }
-    for (name, value) in [
-        (TOKENIZER_CONFIG, &about.tokenizer_config),
-        (SPECIAL_TOKENS, &about.special_tokens_map),
-        (GENERATION_CONFIG, &about.generation_config),
-        (PREPROCESSOR_CONFIG, &about.preprocessor_config),
-    ] {
-        if let Some(value) = value {
-            write_json(&RealFs, &dir.join(name), value)?;
+    for (name, content) in files(about) {
+        match content {
+            Content::Json(value) => write_json(&RealFs, &dir.join(name), value)?,
+            Content::Bytes(bytes) => write_real(&dir.join(name), bytes)?,
         }
-    }
-    if let Some(template) = &about.chat_template {
-        write_real(&dir.join(CHAT_TEMPLATE), template.as_bytes())?;
     }
     if let Some(modules) = &about.sentence {
         for (name, value) in sentence::files(modules, about.number("hidden_size").unwrap_or_default()) {

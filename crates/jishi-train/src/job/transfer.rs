@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use jishi_data::text::labels::Labels;
 use jishi_hub::{Dtype, Resolved};
 use jishi_models::ImageConfig;
-use jishi_recipe::{Domain, Problem, TaskName};
-use jishi_runs::{RunError, package};
+use jishi_recipe::{Domain, Problem, Recipe, TaskName};
+use jishi_runs::{Package, RealFs, package};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::job::predict::damaged;
@@ -106,6 +108,35 @@ pub(crate) fn domain(package: &Path) -> Result<Domain, TrainError> {
     Ok(task.domain())
 }
 
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf, TrainError> {
-    Ok(std::path::absolute(path).map_err(|e| RunError::io(path, e))?)
+/// Saves the package of a model that others made.
+pub(crate) fn save(
+    mut package: Package,
+    task: TaskName,
+    family: &str,
+    out: &Path,
+) -> Result<Imported, TrainError> {
+    package.manifest.family = family.into();
+    package.save(&RealFs, out)?;
+    Ok(Imported {
+        path: out.to_owned(),
+        task: task.name().into(),
+        family: family.into(),
+        parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
+        vocabulary: None,
+        labels: None,
+    })
+}
+
+/// The recipe of a model that others made, of what is said of it besides its name.
+pub(crate) fn recipe_of(mut recipe: Value, out: &Path) -> Result<Recipe, Problem> {
+    recipe["name"] = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into());
+    serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))
+}
+
+/// The labels of a classifier that others made, which its `config.json` has to name.
+pub(crate) fn named(labels: Option<Labels>) -> Result<Labels, Problem> {
+    labels.ok_or_else(|| {
+        Problem::new("`id2label` of the model's config.json: expected a name for every class from \"0\" on")
+            .help("add it: {\"0\": \"negative\", \"1\": \"positive\"}")
+    })
 }

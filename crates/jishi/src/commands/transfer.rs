@@ -37,15 +37,15 @@ pub fn import(args: &ImportArgs, json: bool) -> Result<(), CliError> {
 /// Runs `jishi export`.
 pub fn export(args: &ExportArgs, json: bool) -> Result<(), CliError> {
     let dtype = match (args.format, args.weights) {
-        (ExportName::Onnx, weights) if weights != ExportWeights::F32 => {
+        (_, ExportWeights::F32) => Dtype::F32,
+        (ExportName::Onnx, _) => {
             let problem = Problem::new("ONNX files get f32 weights");
             return Err(CliError::bad(problem.help("leave `--weights` out, or choose another `--format`")));
         }
-        (_, ExportWeights::F32) => Dtype::F32,
         (_, ExportWeights::F16) => Dtype::F16,
         (_, ExportWeights::Bf16) => Dtype::BF16,
         (ExportName::Gguf, ExportWeights::Q8_0) => Dtype::Q8_0,
-        (ExportName::Safetensors | ExportName::Onnx, ExportWeights::Q8_0) => {
+        (ExportName::Safetensors, ExportWeights::Q8_0) => {
             let problem = Problem::new("safetensors files get f32, f16 or bf16 weights");
             return Err(CliError::bad(problem.help("add `--format gguf` for blocks")));
         }

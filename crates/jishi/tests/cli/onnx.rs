@@ -47,10 +47,8 @@ fn logits_are_those_that_the_model_writes_by() {
             assert!(serde_json::from_str::<Value>(&place.text(&format!("onnx/{file}"))).unwrap().is_object());
         }
         let prompt = "the quick lazy dog";
-        let answer = place.json(&format!(
-            "generate model --max-tokens 1 --temperature 0 --log-probabilities 300 --prompt {}",
-            "lazy"
-        ));
+        let answer =
+            place.json("generate model --max-tokens 1 --temperature 0 --log-probabilities 300 --prompt lazy");
         let own = tokens(&place, "lazy");
         let mut other = tokens(&place, prompt);
         other.truncate(own.len());
@@ -261,17 +259,13 @@ fn exports_that_can_not_be_are_refused() {
     Model::gpt2(TokenizerKind::Bpe).write(&place.path("model"));
     place.jishi("import model --out package").ok();
     place.write("there/config.json", "{}");
-    let before = place.files();
-    let says = |line: &str, words: &str| {
-        let refused = place.jishi(line).refused();
-        assert!(refused.stderr.contains(words), "{}", refused.stderr);
-        assert!(refused.stderr.contains("help: "), "{}", refused.stderr);
-        assert_eq!(place.files(), before);
-    };
-    says("export translate --format onnx --out x.onnx", "a model of translation can't be written as ONNX");
-    says("export translate --format onnx --out x.onnx", "`--format safetensors`");
-    says("export package --format onnx --weights bf16 --out x.onnx", "ONNX files get f32 weights");
-    says("export package --format onnx --out model", "not overwritten");
-    says("export package --format onnx --out there/model.onnx", "config.json");
-    says("export none --format onnx --out x.onnx", "none");
+    place.refuses(
+        "export translate --format onnx --out x.onnx",
+        "a model of translation can't be written as ONNX",
+    );
+    place.refuses("export translate --format onnx --out x.onnx", "`--format safetensors`");
+    place.refuses("export package --format onnx --weights bf16 --out x.onnx", "ONNX files get f32 weights");
+    place.refuses("export package --format onnx --out model", "not overwritten");
+    place.refuses("export package --format onnx --out there/model.onnx", "config.json");
+    place.refuses("export none --format onnx --out x.onnx", "none");
 }

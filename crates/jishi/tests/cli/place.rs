@@ -67,6 +67,16 @@ impl Place {
         self.run(&line.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// Runs a command that must be refused with these words and a way out, and leave everything as it was.
+    #[track_caller]
+    pub fn refuses(&self, line: &str, words: &str) {
+        let before = self.files();
+        let refused = self.jishi(line).refused();
+        assert!(refused.stderr.contains(words), "{}", refused.stderr);
+        assert!(refused.stderr.contains("help: "), "{}", refused.stderr);
+        assert_eq!(self.files(), before);
+    }
+
     /// Runs a command that must succeed and gives its one JSON document.
     pub fn json(&self, line: &str) -> Value {
         self.jishi(&format!("{line} --json")).ok().json()

@@ -137,17 +137,10 @@ fn exports_that_can_not_be_are_refused() {
     let place = Place::new();
     Model::gpt2(TokenizerKind::Char).write(&place.path("letters"));
     place.jishi("import letters --out package").ok();
-    let before = place.files();
-    let says = |line: &str, words: &str| {
-        let refused = place.jishi(line).refused();
-        assert!(refused.stderr.contains(words), "{}", refused.stderr);
-        assert!(refused.stderr.contains("help: "), "{}", refused.stderr);
-        assert_eq!(place.files(), before);
-    };
-    says("export package --format gguf --out x.gguf", "a way that llama.cpp has no name for");
-    says("export package --format safetensors --weights q8_0 --out x", "f32, f16 or bf16");
-    says("export package --format safetensors --out package", "not overwritten");
-    says("export none --format safetensors --out x", "none");
+    place.refuses("export package --format gguf --out x.gguf", "a way that llama.cpp has no name for");
+    place.refuses("export package --format safetensors --weights q8_0 --out x", "f32, f16 or bf16");
+    place.refuses("export package --format safetensors --out package", "not overwritten");
+    place.refuses("export none --format safetensors --out x", "none");
 }
 
 /// Importing refuses; what it says comes back.

@@ -8,8 +8,7 @@ use jishi_data::text::labels::Labels;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::{About, Dtype, Resolved};
 use jishi_models::{BertHead, EncoderConfig, LanguageConfig, reference_of};
-use jishi_recipe::{Problem, Recipe, TaskName};
-use jishi_runs::RealFs;
+use jishi_recipe::{Recipe, TaskName};
 use jishi_runs::tensors::{Scalars, TensorFile};
 use serde_json::{Map, Value, json};
 
@@ -20,7 +19,7 @@ use super::pretrained::Pretrained;
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
 use crate::job::predict::damaged;
-use crate::job::transfer::{ExportFormat, Imported, absolute};
+use crate::job::transfer::{ExportFormat, Imported, named, recipe_of, save};
 use crate::trainer::tensor_entries;
 
 /// Texts that an imported model is checked with.
@@ -38,7 +37,9 @@ pub fn import(resolved: Resolved, source: &str, out: &Path, device: &Device) -> 
     let found = Pretrained::of(resolved, source)?;
     let family = found.config["model_type"].as_str().unwrap_or_default().to_owned();
     let recipe = recipe_for(&found.config, &family, source, out)?;
-    let labels = (recipe.task == TaskName::TextClassification).then(|| labels(&found.config)).transpose()?;
+    let labels = (recipe.task == TaskName::TextClassification)
+        .then(|| named(Labels::of_config(&found.config)))
+        .transpose()?;
     let length = found.config["max_position_embeddings"].as_u64().or(found.config["n_positions"].as_u64());
     let pipeline = TextPipeline {
         config: found.config.clone(),
@@ -49,17 +50,8 @@ pub fn import(resolved: Resolved, source: &str, out: &Path, device: &Device) -> 
     let tokenizer = Arc::clone(&found.tokenizer);
     let golden = TEXTS.iter().map(|text| Map::from_iter([("text".to_owned(), (*text).into())])).collect();
     let model = TextPredictor::of(recipe, pipeline, tokenizer, &Weights::Pretrained(&found), device)?;
-    let mut package = model.pack(golden)?;
-    package.manifest.family.clone_from(&family);
-    package.save(&RealFs, out)?;
-    Ok(Imported {
-        path: out.to_owned(),
-        task: model.recipe.task.name().into(),
-        family,
-        parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
-        vocabulary: Some(found.tokenizer.vocabulary()),
-        labels: None,
-    })
+    let imported = save(model.pack(golden)?, model.recipe.task, &family, out)?;
+    Ok(Imported { vocabulary: Some(found.tokenizer.vocabulary()), ..imported })
 }
 
 /// A recipe that says what a model is for, from its sizes alone.
@@ -75,9 +67,8 @@ fn recipe_for(config: &Value, family: &str, source: &str, out: &Path) -> Result<
             },
         },
     };
-    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let mut recipe = json!({
-        "name": name, "task": task.name(), "data": { "source": source },
+        "task": task.name(), "data": { "source": source },
         "text": {}, "tokenizer": {}, "model": { "family": "pretrained", "from": source },
     });
     // Columns that a file to evaluate is asked for.
@@ -89,15 +80,7 @@ fn recipe_for(config: &Value, family: &str, source: &str, out: &Path) -> Result<
     if task.writes_text() {
         recipe["generate"] = json!({ "temperature": 0.0 });
     }
-    Ok(serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?)
-}
-
-/// The labels of a classifier that others made.
-fn labels(config: &Value) -> Result<Labels, Problem> {
-    Labels::of_config(config).ok_or_else(|| {
-        Problem::new("`id2label` of the model's config.json: expected a name for every class from \"0\" on")
-            .help("add it: {\"0\": \"negative\", \"1\": \"positive\"}")
-    })
+    Ok(recipe_of(recipe, out)?)
 }
 
 /// Writes a package in a format of others, reads it back, and checks that it does the same.
@@ -123,7 +106,7 @@ pub fn export(
     }
     // GGUF knows decoders alone, and other number types round.
     if dtype == Dtype::F32 {
-        let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
+        let found = Pretrained::of(jishi_hub::read(out)?, &out.to_string_lossy())?;
         let pipeline = TextPipeline { config: found.config.clone(), ..pipeline };
         let tokenizer = Arc::clone(&found.tokenizer);
         let model = TextPredictor::of(recipe, pipeline, tokenizer, &Weights::Pretrained(&found), device)?;

@@ -49,7 +49,7 @@ pub fn graph<'a>(config: &BertConfig, tensors: &'a [NamedTensor]) -> Result<Grap
         }
         BertHead::Classification { classes } => {
             let first = b.graph.integer(0);
-            let first = b.graph.node("Gather", &[&x, &first], &[("axis", Attribute::Int(1))]); // [batch, width]
+            let first = b.picked(&x, &first); // [batch, width]
             let pooled = b.linear(&first, "pooler.dense")?;
             let pooled = b.one("Tanh", &pooled);
             let logits = b.linear(&pooled, "classifier")?;

@@ -3,18 +3,17 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use jishi_hub::onnx::{Attribute, Dim, Graph, Input, Kind, Numbers, Output};
+use burn::tensor::Device;
+use jishi_hub::onnx::{Attribute, Dim, Graph, Input, Kind, Numbers};
 use jishi_hub::{About, folder};
 use jishi_models::layers::norm::EPS;
 use jishi_models::vgg::VggConfig;
 use jishi_models::vit::{Vit, VitConfig, VitPooling};
 use jishi_models::{Context, ImageConfig, ImageModel, NamedTensor, ResNetConfig, Stem, export_weights};
 use jishi_recipe::Problem;
-use serde_json::json;
 
 use super::layers::{Builder, Heads, of_rows};
-use super::{Proof, beside, publish};
+use super::{Proof, beside, describe, numbers, publish};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
 use crate::job::vision::{ImagePredictor, preprocessor};
@@ -40,10 +39,7 @@ pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), 
         _ => Vec::new(),
     };
     let mut graph = graph(&model.model().config(), shape, &tensors, &positions)?;
-    graph.metadata.insert("task".into(), model.recipe.task.name().into());
-    if let Some(labels) = &pipeline.labels {
-        graph.metadata.insert("labels".into(), json!(labels.names).to_string());
-    }
+    describe(&mut graph, model.recipe.task, pipeline.labels.as_ref());
     publish(out, &graph, &proof(&model, device)?)?;
     Ok(folder::write_about(folder, &about)?)
 }
@@ -51,20 +47,14 @@ pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), 
 /// The logits of the package's golden images.
 fn proof(model: &ImagePredictor, device: &Device) -> Result<Proof, TrainError> {
     let pictures = model.golden_pictures()?;
-    let [height, width, channels] = model.pipeline.preparation.shape();
-    let batch = pictures.len();
-    let mut values = vec![0.0; batch * height * width * channels];
-    let rows: Vec<u32> = (0..batch as u32).collect();
-    model.pipeline.preparation.batch(&pictures, &rows, &mut values);
-    let data = TensorData::new(values, [batch, height, width, channels]);
-    let x = Tensor::<4>::from_data(data, &device.clone().inner());
-    let planes: Vec<f32> = x.clone().permute([0, 3, 1, 2]).into_data().iter::<f32>().collect();
+    let rows: Vec<u32> = (0..pictures.len() as u32).collect();
+    let x = model.images(&pictures).plain(&rows, &device.clone().inner());
+    let planes = x.clone().permute([0, 3, 1, 2]); // [batch, channels, height, width]
+    let shape = planes.dims().to_vec();
+    let values = Numbers::F32(planes.into_data().iter::<f32>().collect());
+    let input = Input { name: "pixel_values".into(), shape, values };
     let logits = model.model().forward(x, &mut Context::evaluation());
-    let shape = logits.dims().to_vec();
-    let logits = Output { name: "logits".into(), shape, values: logits.into_data().iter::<f32>().collect() };
-    let shape = vec![batch, channels, height, width];
-    let input = Input { name: "pixel_values".into(), shape, values: Numbers::F32(planes) };
-    Ok(Proof { inputs: vec![input], outputs: vec![logits] })
+    Ok(Proof { inputs: vec![input], outputs: vec![numbers("logits", logits)] })
 }
 
 /// Positions of the token and of the patches of images of this shape, `[1 + patches, width]`.
@@ -129,11 +119,6 @@ impl<'a> Builder<'a> {
             ("pads", Attribute::Ints(vec![padding; 4])),
         ];
         self.graph.node("MaxPool", &[x], &attributes)
-    }
-
-    /// `[batch, ..]` as `[batch, values]`
-    fn flat(&mut self, x: &str) -> String {
-        self.graph.node("Flatten", &[x], &[("axis", Attribute::Int(1))])
     }
 }
 
@@ -246,7 +231,7 @@ fn vit<'a>(
         // The token broadcasts to the batch by the sum with a column of zeros.
         let token = b.weight("embeddings.cls_token")?;
         let zero = b.graph.integers(&[0]);
-        let first = b.graph.node("Gather", &[&x, &zero], &[("axis", Attribute::Int(1))]); // [batch, 1, width]
+        let first = b.picked(&x, &zero); // [batch, 1, width]
         let nothing = b.with("Mul", &first, 0.0);
         let token = b.two("Add", &nothing, &token);
         x = b.graph.node("Concat", &[&token, &x], &[("axis", Attribute::Int(1))]);
@@ -273,7 +258,7 @@ fn vit<'a>(
     let x = b.layer_norm(&x, "layernorm", config.epsilon)?;
     let x = if tokens > 0 {
         let first = b.graph.integer(0);
-        b.graph.node("Gather", &[&x, &first], &[("axis", Attribute::Int(1))])
+        b.picked(&x, &first)
     } else {
         let attributes = [("axes", Attribute::Ints(vec![1])), ("keepdims", Attribute::Int(0))];
         b.graph.node("ReduceMean", &[&x], &attributes)

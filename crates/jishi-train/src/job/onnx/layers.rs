@@ -83,6 +83,16 @@ impl<'a> Builder<'a> {
         Ok(self.two("Gather", &table, indices))
     }
 
+    /// Places of the second axis, or one of them without the axis.
+    pub(super) fn picked(&mut self, x: &str, places: &str) -> String {
+        self.graph.node("Gather", &[x, places], &[("axis", Attribute::Int(1))])
+    }
+
+    /// `[batch, ..]` as `[batch, values]`
+    pub(super) fn flat(&mut self, x: &str) -> String {
+        self.graph.node("Flatten", &[x], &[("axis", Attribute::Int(1))])
+    }
+
     /// The places 0, 1, … of tokens: `[time]`.
     pub(super) fn places(&mut self, tokens: &str) -> String {
         let [zero, one] = [0, 1].map(|i| self.graph.integer(i));

@@ -15,10 +15,12 @@ mod text;
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use jishi_data::text::labels::Labels;
 use jishi_hub::onnx::{self, Graph, Input, Output};
 use jishi_hub::{About, HubError, folder};
-use jishi_recipe::{Domain, Problem};
+use jishi_recipe::{Domain, Problem, TaskName};
+use serde_json::json;
 
 use crate::error::TrainError;
 use crate::job::transfer::{domain, is_new};
@@ -57,6 +59,20 @@ fn beside<'a>(out: &'a Path, about: &About) -> Result<&'a Path, Problem> {
     let message = format!("{name} would be written beside the ONNX file, and there already is one");
     let help = "name a file in a folder of its own, `--out FOLDER/model.onnx`";
     Err(Problem::new(message).file(folder.join(name)).help(help))
+}
+
+/// Says in the file what its model is for.
+fn describe(graph: &mut Graph<'_>, task: TaskName, labels: Option<&Labels>) {
+    graph.metadata.insert("task".into(), task.name().into());
+    if let Some(labels) = labels {
+        graph.metadata.insert("labels".into(), json!(labels.names).to_string());
+    }
+}
+
+/// A tensor as what an output has to be.
+fn numbers<const D: usize>(name: &str, values: Tensor<D>) -> Output {
+    let shape = values.dims().to_vec();
+    Output { name: name.into(), shape, values: values.into_data().iter::<f32>().collect() }
 }
 
 /// What a file is checked with: inputs, and what our own model gives for them.

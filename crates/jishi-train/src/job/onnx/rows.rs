@@ -70,16 +70,11 @@ fn features(
             parts.push(hot(b, codes, shape));
         } else {
             let vectors = vectors(b, codes, "category_embedding", shape)?; // [batch, columns, width]
-            parts.push(flat(b, &vectors));
+            parts.push(b.flat(&vectors));
         }
     }
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     Ok(b.joined(&parts))
-}
-
-/// `[batch, a, b]` as `[batch, a · b]`.
-fn flat(b: &mut Builder<'_>, x: &str) -> String {
-    b.graph.node("Flatten", &[x], &[("axis", Attribute::Int(1))])
 }
 
 /// Codes as columns of 0 and 1, none for the code 0: `[batch, one-hot]`.
@@ -88,7 +83,7 @@ fn hot(b: &mut Builder<'_>, codes: &str, shape: &TableShape) -> String {
         || shape.cardinalities.iter().enumerate().flat_map(|(c, n)| (1..*n).map(move |slot| (c, slot)));
     let columns = b.graph.integers(&slots().map(|(column, _)| column as i64).collect::<Vec<_>>());
     let slots = b.graph.integers(&slots().map(|(_, slot)| slot as i64).collect::<Vec<_>>());
-    let codes = b.graph.node("Gather", &[codes, &columns], &[("axis", Attribute::Int(1))]);
+    let codes = b.picked(codes, &columns);
     let hot = b.two("Equal", &codes, &slots);
     b.floats(&hot)
 }
@@ -113,7 +108,7 @@ fn piecewise_linear(b: &mut Builder<'_>, numbers: &str, shape: &TableShape) -> R
     let (source, columns) = encoding_columns(&shape.bin_edges, trained.then_some(largest));
     let source = b.graph.integers(&source);
     let [slope, shift, lower, upper] = columns.map(|column| b.graph.numbers(&column));
-    let x = b.graph.node("Gather", &[numbers, &source], &[("axis", Attribute::Int(1))]); // [batch, columns]
+    let x = b.picked(numbers, &source); // [batch, columns]
     let x = b.two("Mul", &x, &slope);
     let x = b.two("Add", &x, &shift);
     let x = b.two("Max", &x, &lower);
@@ -124,7 +119,7 @@ fn piecewise_linear(b: &mut Builder<'_>, numbers: &str, shape: &TableShape) -> R
     let shape = b.graph.integers(&[0, shape.numbers as i64, largest as i64]);
     let x = b.two("Reshape", &x, &shape);
     let y = per_number(b, &x, name)?;
-    Ok(flat(b, &y))
+    Ok(b.flat(&y))
 }
 
 /// `[batch, outputs]` of `[batch, numbers]` (Gorishniy et al. 2022, §3.3).
@@ -139,7 +134,7 @@ fn periodic(b: &mut Builder<'_>, numbers: &str) -> Result<String, Problem> {
     let x = b.joined(&[&sin, &cos]);
     let y = per_number(b, &x, name)?;
     let y = b.one("Relu", &y);
-    Ok(flat(b, &y))
+    Ok(b.flat(&y))
 }
 
 /// A linear layer for each number: `[batch, numbers, width]` of `[batch, numbers, in]`.
@@ -216,8 +211,6 @@ fn ft_transformer(
     let heads = Heads { queries: config.heads, keys: config.heads, dim: config.width / config.heads };
     let mut x = columns(b, inputs, config.width, shape)?; // [batch, tokens, width]
     let first = b.graph.integers(&[0]);
-    let cls =
-        |b: &mut Builder<'_>, x: &str| b.graph.node("Gather", &[x, &first], &[("axis", Attribute::Int(1))]);
     for layer in 0..config.layers {
         let at = format!("layers.{layer}");
         b.graph.scope(&at);
@@ -225,7 +218,7 @@ fn ft_transformer(
             if layer == 0 { x.clone() } else { b.layer_norm(&x, &format!("{at}.attention_norm"), EPS)? };
         let mut asking = normed.clone();
         if layer + 1 == config.layers {
-            (x, asking) = (cls(b, &x), cls(b, &normed)); // [batch, 1, width]
+            (x, asking) = (b.picked(&x, &first), b.picked(&normed, &first)); // [batch, 1, width]
         }
         let q = b.linear(&asking, &format!("{at}.query"))?;
         let k = b.linear(&normed, &format!("{at}.key"))?;
@@ -243,7 +236,7 @@ fn ft_transformer(
         x = b.two("Add", &x, &y);
     }
     b.graph.scope("output");
-    let x = flat(b, &x);
+    let x = b.flat(&x);
     let x = b.layer_norm(&x, "norm", EPS)?;
     let x = b.one("Relu", &x);
     b.linear(&x, "output")

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_hub::folder;
-use jishi_hub::onnx::{Input, Numbers, Output};
+use jishi_hub::onnx::{Input, Numbers};
 use jishi_models::{
     BertHead, CausalConfig, CausalModel, Context, EncoderConfig, EncoderModel, LanguageModel,
 };
@@ -13,9 +13,9 @@ use jishi_recipe::TaskName;
 use jishi_runs::package::Golden;
 use jishi_tasks::language::texts::{EncoderTokens, padded};
 use jishi_tasks::language::writer::prompt_tokens;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Proof, bert, beside, gpt2, llama, no_graph, publish};
+use super::{Proof, bert, beside, describe, gpt2, llama, no_graph, numbers, publish};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
 use crate::job::language::package::TextPackage;
@@ -52,10 +52,7 @@ pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), 
     } else {
         return Err(no_graph(package, model.recipe.task.name(), "try `--format safetensors`").into());
     };
-    graph.metadata.insert("task".into(), model.recipe.task.name().into());
-    if let Some(labels) = &model.pipeline.labels {
-        graph.metadata.insert("labels".into(), json!(labels.names).to_string());
-    }
+    describe(&mut graph, model.recipe.task, model.pipeline.labels.as_ref());
     publish(out, &graph, &proof)?;
     Ok(folder::write_about(folder, &about)?)
 }
@@ -127,9 +124,4 @@ fn integers<const D: usize>(name: &str, values: Tensor<D, Int>) -> Input {
     let shape = values.dims().to_vec();
     let data: TensorData = values.into_data();
     Input { name: name.into(), shape, values: Numbers::I64(data.iter::<i64>().collect()) }
-}
-
-fn numbers<const D: usize>(name: &str, values: Tensor<D>) -> Output {
-    let shape = values.dims().to_vec();
-    Output { name: name.into(), shape, values: values.into_data().iter::<f32>().collect() }
 }

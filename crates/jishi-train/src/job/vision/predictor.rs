@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use jishi_data::image::{Augmentation, ImageCorpus, Pictures};
 use jishi_data::write::Values;
 use jishi_models::{ImageConfig, ImageModel, import_weights};
@@ -12,7 +12,7 @@ use jishi_runs::Package;
 use jishi_tasks::Measured;
 use jishi_tasks::vision::classification::LabelledImages;
 use jishi_tasks::vision::{ImageClassificationTask, Images};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::ImagePipeline;
 use super::finish::GOLDEN_IMAGE;
@@ -76,16 +76,23 @@ impl ImagePredictor {
     ///
     /// # Errors
     /// A prediction that is not finite.
-    pub fn probabilities(&self, pictures: &Pictures) -> Result<Vec<f64>, TrainError> {
-        let preparation = &self.pipeline.preparation;
-        let [height, width, channels] = preparation.shape();
+    pub fn probabilities(&self, pictures: &Arc<Pictures>) -> Result<Vec<f64>, TrainError> {
+        let images = self.images(pictures);
         let inputs = |rows: std::ops::Range<usize>, device: &Device| {
             let rows: Vec<u32> = (rows.start as u32..rows.end as u32).collect();
-            let mut values = vec![0.0; rows.len() * height * width * channels];
-            preparation.batch(pictures, &rows, &mut values);
-            Tensor::from_data(TensorData::new(values, [rows.len(), height, width, channels]), device)
+            images.plain(&rows, device)
         };
         Ok(self.task.predict(&self.model, pictures.len(), inputs)?)
+    }
+
+    /// Pictures as the model sees them.
+    pub(crate) fn images(&self, pictures: &Arc<Pictures>) -> Images {
+        let preparation = &self.pipeline.preparation;
+        Images {
+            pictures: Arc::clone(pictures),
+            preparation: preparation.clone(),
+            augmentation: Augmentation::new(&Image::default(), preparation),
+        }
     }
 
     /// Numbers for the package's golden images.
@@ -113,16 +120,28 @@ impl ImagePredictor {
     ///
     /// # Errors
     /// An image that can't be read.
-    pub fn golden_pictures(&self) -> Result<Pictures, TrainError> {
+    pub fn golden_pictures(&self) -> Result<Arc<Pictures>, TrainError> {
+        let preparation = &self.pipeline.preparation;
         let mut pictures = Vec::new();
-        for input in &self.package.manifest.golden.inputs {
-            let name = input.get(GOLDEN_IMAGE).and_then(Value::as_str).unwrap_or_default();
-            let bytes = self.package.files.get(name);
-            let bytes =
-                bytes.ok_or_else(|| damaged(Path::new(name), "files", &"a golden image is missing"))?;
-            pictures.push(self.pipeline.preparation.decode(bytes).map_err(|p| p.file(name))?);
+        for (name, bytes) in self.golden_files()? {
+            pictures.push(preparation.decode(bytes).map_err(|p| p.file(name))?);
         }
-        Ok(Pictures::of(self.pipeline.preparation.channels(), &pictures))
+        Ok(Arc::new(Pictures::of(preparation.channels(), &pictures)))
+    }
+
+    /// Names and bytes of the files of the golden images.
+    ///
+    /// # Errors
+    /// A file that is missing.
+    pub fn golden_files(&self) -> Result<Vec<(&str, &[u8])>, TrainError> {
+        let Package { manifest, files, .. } = &self.package;
+        let file = |input: &Map<String, Value>| {
+            let name = input.get(GOLDEN_IMAGE).and_then(Value::as_str).unwrap_or_default();
+            let missing = || damaged(Path::new(name), "files", &"a golden image is missing");
+            let (name, bytes) = files.get_key_value(name).ok_or_else(missing)?;
+            Ok((name.as_str(), bytes.as_slice()))
+        };
+        manifest.golden.inputs.iter().map(file).collect()
     }
 
     /// Predictions for an image, the images of a folder, or those that a table names, as columns, and how many images.
@@ -173,12 +192,7 @@ impl ImagePredictor {
             return Err(Problem::new(message).help(help).into());
         }
         let of = |classes: &Vec<u32>| classes.iter().filter_map(|c| own[*c as usize]).collect();
-        let preparation = &self.pipeline.preparation;
-        let images = Images {
-            pictures: Arc::clone(&source.pictures),
-            preparation: preparation.clone(),
-            augmentation: Augmentation::new(&Image::default(), preparation),
-        };
+        let images = self.images(&source.pictures);
         let data =
             LabelledImages { images, classes: classes.iter().map(of).collect(), rows: Default::default() };
         let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);

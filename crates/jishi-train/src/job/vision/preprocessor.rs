@@ -1,6 +1,6 @@
 //! Hugging Face's `preprocessor_config.json`: how a model of images is given them.
 
-use jishi_data::image::Preparation;
+use jishi_data::image::{IMAGENET, Preparation};
 use jishi_recipe::{Channels, Fit, Image, Interpolation, Problem, Size};
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ pub fn usual(config: &Value) -> Result<Preparation, Problem> {
     let gray = config["num_channels"] == 1;
     let [mean, std] = match gray {
         true => [json!([0.5]), json!([0.5])],
-        false => [json!([0.485, 0.456, 0.406]), json!([0.229, 0.224, 0.225])],
+        false => [json!(IMAGENET.0), json!(IMAGENET.1)],
     };
     let value = json!({
         "image_processor_type": "ConvNextImageProcessor",

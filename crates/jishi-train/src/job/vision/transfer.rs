@@ -5,21 +5,19 @@ use std::path::Path;
 use burn::tensor::Device;
 use jishi_data::image::Preparation;
 use jishi_hub::{About, Dtype, Resolved};
-use jishi_models::{ImageConfig, ImageModel, NamedTensor, import_weights, resnet};
-use jishi_recipe::{Channels, Problem, Recipe, TaskName};
+use jishi_models::{ImageConfig, NamedTensor, export_weights, resnet};
+use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::plots::Raster;
 use jishi_runs::tensors::{Scalars, TensorFile};
-use jishi_runs::{Package, RealFs};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::beginning::Pretrained;
-use super::finish::{GOLDEN_IMAGE, pack};
-use super::{ImagePipeline, preprocessor};
+use super::finish::pack;
+use super::{ImagePipeline, ImagePredictor, preprocessor};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
-use crate::job::predict::damaged;
-use crate::job::transfer::{ExportFormat, Imported, absolute};
-use crate::trainer::{named_tensors, tensor_entries};
+use crate::job::transfer::{ExportFormat, Imported, named, recipe_of, save};
+use crate::trainer::tensor_entries;
 
 /// Images that an imported model is checked with.
 const GOLDEN: usize = 3;
@@ -36,10 +34,7 @@ pub fn import(
     say: &mut dyn FnMut(&str),
 ) -> Result<Imported, TrainError> {
     let found = Pretrained::of(resolved)?;
-    let labels = found.labels.clone().ok_or_else(|| {
-        Problem::new("`id2label` of the model's config.json: expected a name for every class from \"0\" on")
-            .help("add it: {\"0\": \"cat\", \"1\": \"dog\"}")
-    })?;
+    let labels = named(found.labels.clone())?;
     let preparation = match &found.preparation {
         Some(preparation) => preparation.clone(),
         None => {
@@ -57,34 +52,25 @@ pub fn import(
     let pipeline = ImagePipeline { config: found.config, preparation, labels: Some(labels) };
     let recipe = recipe_for(source, out, &pipeline.preparation)?;
     let golden: Vec<Vec<u8>> = (0..GOLDEN).map(|i| made_up(i, &pipeline.preparation)).collect();
-    let mut package = pack(&recipe, &pipeline, &model, &golden, device)?;
-    package.manifest.family.clone_from(&family);
-    package.save(&RealFs, out)?;
-    Ok(Imported {
-        path: out.to_owned(),
-        task: recipe.task.name().into(),
-        family,
-        parameters: package.weights.tensors.iter().map(|t| t.data.len()).sum(),
-        vocabulary: None,
-        labels: pipeline.labels.map(|labels| labels.names.len()),
-    })
+    let package = pack(&recipe, &pipeline, &model, &golden, device)?;
+    let imported = save(package, recipe.task, &family, out)?;
+    Ok(Imported { labels: pipeline.labels.map(|labels| labels.names.len()), ..imported })
 }
 
 /// A recipe that says what a model is for and how it is given images.
 fn recipe_for(source: &str, out: &Path, preparation: &Preparation) -> Result<Recipe, TrainError> {
-    let name = out.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let recipe = json!({
-        "name": name, "task": TaskName::ImageClassification.name(), "data": { "source": source },
+        "task": TaskName::ImageClassification.name(), "data": { "source": source },
         "image": preparation.image(), "model": { "family": "pretrained", "from": source },
     });
-    Ok(serde_json::from_value(recipe).map_err(|e| Problem::new(e.to_string()))?)
+    Ok(recipe_of(recipe, out)?)
 }
 
 /// A PNG file of a picture that is not like another, somewhat larger than the model's size: stripes and a slope.
 fn made_up(number: usize, preparation: &Preparation) -> Vec<u8> {
     let [height, width, _] = preparation.shape();
     let (height, width) = (height + height / 8 + 3 * number, width + width / 8 + 5);
-    let channels = if preparation.channels() == Channels::Gray { 1 } else { 3 };
+    let channels = preparation.channels().count();
     let value = |i: usize| {
         let (y, x, c) = (i / (width * channels), i / channels % width, i % channels);
         let slope = 160 * y / height + 60 * c * x / width;
@@ -111,15 +97,10 @@ pub fn export(
         let problem = Problem::new("GGUF files are of language models, and this is one of images").file(dir);
         return Err(problem.help("choose `--format safetensors` or `--format onnx`").into());
     }
-    let Package { manifest, weights, files } = Package::load(dir)?;
-    let pipeline = ImagePipeline::of(&manifest, dir)?;
-    let recipe: Recipe =
-        serde_json::from_value(manifest.recipe.clone()).map_err(|e| damaged(dir, "recipe", &e))?;
-    let config = ImageConfig::from_hf(&pipeline.config).map_err(|e| damaged(dir, "preprocessing", &e))?;
-    let model = import_weights(ImageModel::init(&config, 0, device), &named_tensors(weights.tensors))
-        .map_err(|e| damaged(dir, "weights", &e))?;
-    let mut tensors = model.reference().to_reference(jishi_models::export_weights(&model));
-    match &config {
+    let known = ImagePredictor::load(dir, device)?;
+    let (model, ImagePipeline { config, preparation, .. }) = (known.model(), &known.pipeline);
+    let mut tensors = model.reference().to_reference(export_weights(model));
+    match &model.config() {
         ImageConfig::ResNet(config) if config.stem == resnet::Stem::Large => {
             tensors = resnet::to_hf_names(tensors);
         }
@@ -141,27 +122,23 @@ pub fn export(
     });
     let counts: Vec<NamedTensor> = counts.collect();
     tensors.extend(counts);
-    let preprocessor = preprocessor::write(&pipeline.preparation);
+    let preprocessor = preprocessor::write(preparation);
     if preprocessor.is_none() {
         say("no preprocessor_config.json says how this model is given images: there is none in the folder");
     }
-    let about =
-        About { config: pipeline.config.clone(), preprocessor_config: preprocessor, ..About::default() };
+    let about = About { config: config.clone(), preprocessor_config: preprocessor, ..About::default() };
     let weights = TensorFile { tensors: tensor_entries(tensors), scalars: Scalars::default() };
     jishi_hub::folder::write(out, &about, &weights, dtype)?;
     // Other number types round.
     if dtype == Dtype::F32 {
-        let found = Pretrained::read(&absolute(out)?.to_string_lossy(), Path::new(""), &mut |_| {})?;
+        let found = Pretrained::of(jishi_hub::read(out)?)?;
         let model = found.whole(device)?;
-        let preparation = found.preparation.unwrap_or(pipeline.preparation);
+        let preparation = found.preparation.unwrap_or_else(|| preparation.clone());
         let pipeline = ImagePipeline { config: found.config, preparation, labels: found.labels };
-        let file = |input: &serde_json::Map<String, Value>| {
-            let name = input.get(GOLDEN_IMAGE).and_then(Value::as_str)?;
-            files.get(name).cloned()
-        };
-        let golden: Vec<Vec<u8>> = manifest.golden.inputs.iter().filter_map(file).collect();
-        let again = pack(&recipe, &pipeline, &model, &golden, device)?.manifest.golden;
-        same_golden("what was exported", out, &again.outputs, &manifest.golden.outputs)?;
+        let golden: Vec<Vec<u8>> =
+            known.golden_files()?.into_iter().map(|(_, bytes)| bytes.to_vec()).collect();
+        let again = pack(&known.recipe, &pipeline, &model, &golden, device)?.manifest.golden;
+        same_golden("what was exported", out, &again.outputs, known.golden_outputs())?;
     }
     Ok(())
 }
