@@ -117,7 +117,7 @@ impl EncoderDecoderConfig {
             logits_bias: false,
             dropout,
             attention_dropout: dropout,
-            activation_dropout: 0.0,
+            activation_dropout: dropout,
             start,
             end,
             pad,
@@ -334,20 +334,23 @@ impl DecodeState {
 }
 
 impl EncoderDecoder {
-    /// A model with initial weights from `seed`: normal as Glorot & Bengio 2010 scale them, embeddings with deviation
-    /// 1/√width, biases zero.
+    /// A model with initial weights from `seed`: normal as Glorot & Bengio 2010 scale them, where queries, keys and values
+    /// are one matrix of three times the width (as in the reference implementations of Vaswani et al. 2017: without it
+    /// attention begins too sharp), embeddings with deviation 1/√width, biases zero.
     #[must_use]
     pub fn init(config: &EncoderDecoderConfig, seed: u64, device: &Device) -> Self {
         let scope = Scope::new(seed, Init::Zeros, device);
         let EncoderDecoderConfig { width, context, vocabulary, .. } = *config;
-        let layer = |at: &Scope, name: &str, inputs: usize, outputs: usize| {
-            let deviation = (2.0 / (inputs + outputs) as f32).sqrt();
+        let part = |at: &Scope, name: &str, inputs: usize, outputs: usize, all: usize| {
+            let deviation = (2.0 / (inputs + all) as f32).sqrt();
             Projection::init(&at.child(name), [inputs, outputs], deviation, true)
         };
+        let layer =
+            |at: &Scope, name: &str, inputs: usize, outputs: usize| part(at, name, inputs, outputs, outputs);
         let heads = |at: &Scope| Heads {
-            k_proj: layer(at, "k_proj", width, width),
-            v_proj: layer(at, "v_proj", width, width),
-            q_proj: layer(at, "q_proj", width, width),
+            k_proj: part(at, "k_proj", width, width, 3 * width),
+            v_proj: part(at, "v_proj", width, width, 3 * width),
+            q_proj: part(at, "q_proj", width, width, 3 * width),
             out_proj: layer(at, "out_proj", width, width),
         };
         let norm = |at: &Scope, name: &str| LayerNorm::init(&at.child(name), width);

@@ -46,7 +46,7 @@ pub use language::{
 };
 pub use llama::{Llama, LlamaConfig, RopeScaling};
 pub use lora::{Adapted, LayerRates, add_lora, freeze, freeze_where, merge_lora};
-pub use mae::{MaeConfig, MaskedAutoencoder, Reconstruction};
+pub use mae::{Comparison, MaeConfig, MaskedAutoencoder, Reconstruction};
 pub use reference::{Loaded, Reference};
 pub use registry::{CHECKPOINTS, FAMILIES, Family, reference_of};
 pub use resnet::{ResNet, ResNetConfig, Stem};

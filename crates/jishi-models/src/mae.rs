@@ -4,6 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use jishi_recipe::networks::{MaeModel, VitModel};
 use jishi_recipe::{Init, Problems};
 use serde_json::{Value, json};
 
@@ -61,6 +62,39 @@ impl MaeConfig {
             mask_ratio: 0.75,
             normalised: true,
         }
+    }
+
+    /// The sizes of a recipe's model of images of a shape, `[height, width, channels]`. `classes`: those of the ViT's
+    /// output layer, which is not trained.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model.
+    pub fn from_recipe(
+        model: &MaeModel,
+        [height, width, channels]: [usize; 3],
+        classes: usize,
+    ) -> Result<Self, Problems> {
+        let vit = VitModel {
+            layers: model.layers,
+            heads: model.heads,
+            width: model.width,
+            hidden: model.hidden,
+            patch: model.patch,
+            pool: model.pool,
+            ..VitModel::default()
+        };
+        let usual = Self::new(VitConfig::from_recipe(&vit, height, width, channels, classes)?);
+        let width = model.decoder_width.unwrap_or(usual.width);
+        let config = Self {
+            layers: model.decoder_layers.unwrap_or(usual.layers),
+            width,
+            hidden: 4 * width,
+            mask_ratio: model.mask_ratio,
+            normalised: model.norm_pix_loss,
+            ..usual
+        };
+        config.check()?;
+        Ok(config)
     }
 
     /// That these are the sizes of a model.
@@ -174,7 +208,20 @@ pub struct Reconstruction {
     pub hidden: Tensor<2>,
 }
 
+/// What a masked autoencoder tells of images, beside what is there.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// Pixels of all patches as the model tells them: see [`Reconstruction::patches`].
+    pub told: Tensor<3>,
+    /// As they are, `[batch, patches, patch · patch · channels]`.
+    pub targets: Tensor<3>,
+    /// 1 for patches that were not seen, else 0: `[batch, patches]`
+    pub hidden: Tensor<2>,
+}
+
 const DEVIATION: f32 = 0.02;
+/// Added to the variance of a patch, as in the reference.
+const VARIANCE: f64 = 1e-6;
 
 impl MaskedAutoencoder {
     /// A model with initial weights from `seed`: matrices as Glorot & Bengio (2010), positions fixed sines and cosines.
@@ -311,17 +358,53 @@ impl MaskedAutoencoder {
     /// As [`Self::loss`] and [`Self::reconstruct`].
     #[must_use]
     pub fn loss_of(&self, x: Tensor<4>, orders: &[usize], context: &mut Context) -> Tensor<1> {
+        let seen = self.config.seen();
+        let Comparison { told, targets, hidden } = self.compare(x, orders, context);
+        let [batch, count, _] = told.dims();
+        let errors = (told - targets).square().mean_dim(2).reshape([batch, count]); // [batch, patches]
+        let each = (errors * hidden).sum_dim(1) / (count - seen) as f64;
+        each.reshape([batch])
+    }
+
+    /// What the model tells of images, beside what is there.
+    ///
+    /// # Shapes
+    /// As [`Self::loss`] and [`Self::reconstruct`].
+    #[must_use]
+    pub fn compare(&self, x: Tensor<4>, orders: &[usize], context: &mut Context) -> Comparison {
         let mut targets = self.pixels(x.clone());
         if self.config.normalised {
-            // The unbiased variance, as in the reference.
-            let (variance, mean) = targets.clone().var_mean(2);
-            targets = (targets - mean) / (variance + 1e-6).sqrt();
+            let [mean, deviation] = moments(targets.clone());
+            targets = (targets - mean) / deviation;
         }
         let Reconstruction { patches, hidden } = self.reconstruct(x, orders, context);
-        let [batch, count, _] = patches.dims();
-        let errors = (patches - targets).square().mean_dim(2).reshape([batch, count]); // [batch, patches]
-        let each = (errors * hidden).sum_dim(1) / (count - self.config.seen()) as f64;
-        each.reshape([batch])
+        Comparison { told: patches, targets, hidden }
+    }
+
+    /// Images with their hidden patches in the middle of all values, and with what the model tells in their places. Where
+    /// patches are told relative to their mean and deviation, those of the image are used: they are not told.
+    ///
+    /// # Shapes
+    /// - input and outputs: `[batch, height, width, channels]`
+    /// - orders: as [`Self::reconstruct`]
+    #[must_use]
+    pub fn filled(
+        &self,
+        x: Tensor<4>,
+        orders: &[usize],
+        context: &mut Context,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let pixels = self.pixels(x.clone());
+        let Reconstruction { patches: mut told, hidden } = self.reconstruct(x, orders, context);
+        if self.config.normalised {
+            let [mean, deviation] = moments(pixels.clone());
+            told = told * deviation + mean;
+        }
+        let [batch, count] = hidden.dims();
+        let hidden = hidden.reshape([batch, count, 1]);
+        let covered = pixels * (-hidden.clone() + 1.0);
+        let filled = covered.clone() + told * hidden;
+        (self.image(covered), self.image(filled))
     }
 
     /// Images as patches of pixels.
@@ -350,6 +433,12 @@ impl MaskedAutoencoder {
         let x = patches.reshape([batch, rows, columns, side, side * channels]).swap_dims(2, 3);
         x.reshape([batch, rows * side, columns * side, channels])
     }
+}
+
+/// Mean and deviation of each patch, `[batch, patches, 1]`: of the unbiased variance, as in the reference.
+fn moments(patches: Tensor<3>) -> [Tensor<3>; 2] {
+    let (variance, mean) = patches.var_mean(2);
+    [mean, (variance + VARIANCE).sqrt()]
 }
 
 /// Positions on a plane: sines and cosines of the column, then of the row (He et al. 2022, appendix A.1, after Vaswani et

@@ -18,7 +18,7 @@ pub struct Family {
 }
 
 /// All model families.
-pub const FAMILIES: [Family; 10] = [
+pub const FAMILIES: [Family; 11] = [
     Family {
         name: "linear",
         description: "One dense layer: linear or logistic regression.",
@@ -68,6 +68,11 @@ pub const FAMILIES: [Family; 10] = [
         name: "vit",
         description: "A Transformer over the patches of an image: classes and vectors of images.",
         source: "Dosovitskiy et al. 2021",
+    },
+    Family {
+        name: "mae",
+        description: "A ViT that learns without labels to tell the patches that it does not see.",
+        source: "He et al. 2022",
     },
 ];
 

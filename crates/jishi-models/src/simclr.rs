@@ -46,14 +46,23 @@ impl SimClr {
         &self.model
     }
 
-    /// Projections of images (§2.1, g).
+    /// Projections of images.
     ///
     /// # Shapes
     /// - input: `[batch, height, width, channels]`
     /// - output: `[batch, outputs]`
     pub fn forward(&self, x: Tensor<4>, context: &mut Context) -> Tensor<2> {
         let x = self.model.features(x, context);
-        let x = self.projection.0.activated(x, Activation::Relu, context);
+        self.project(x, context)
+    }
+
+    /// Projections of features (§2.1, g).
+    ///
+    /// # Shapes
+    /// - input: `[batch, features]`
+    /// - output: `[batch, outputs]`
+    pub fn project(&self, features: Tensor<2>, context: &mut Context) -> Tensor<2> {
+        let x = self.projection.0.activated(features, Activation::Relu, context);
         self.projection.1.forward(x, context)
     }
 

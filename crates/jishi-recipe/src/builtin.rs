@@ -40,6 +40,41 @@ const BUILTINS: &[Builtin] = &[
         description: "Tell the handwritten digits of MNIST, with a small ResNet.",
     },
     Builtin {
+        name: "mnist-vit",
+        text: include_str!("../recipes/mnist-vit.toml"),
+        description: "Tell the handwritten digits of MNIST, with a small Vision Transformer.",
+    },
+    Builtin {
+        name: "mae-mnist",
+        text: include_str!("../recipes/mae-mnist.toml"),
+        description: "Pre-train a small Vision Transformer on MNIST without labels, as a masked autoencoder.",
+    },
+    Builtin {
+        name: "mae-mnist-finetune",
+        text: include_str!("../recipes/mae-mnist-finetune.toml"),
+        description: "Tell handwritten digits after 1,200 labels, with the model of mae-mnist.",
+    },
+    Builtin {
+        name: "mae-mnist-probe",
+        text: include_str!("../recipes/mae-mnist-probe.toml"),
+        description: "A linear probe of the model of mae-mnist: its output layer alone learns to tell digits.",
+    },
+    Builtin {
+        name: "simclr-mnist",
+        text: include_str!("../recipes/simclr-mnist.toml"),
+        description: "Pre-train a small ResNet on MNIST without labels, by comparing views (SimCLR).",
+    },
+    Builtin {
+        name: "simclr-mnist-probe",
+        text: include_str!("../recipes/simclr-mnist-probe.toml"),
+        description: "A linear probe of the model of simclr-mnist: its output layer alone learns to tell digits.",
+    },
+    Builtin {
+        name: "stamps",
+        text: include_str!("../recipes/stamps.toml"),
+        description: "Tell what a picture shows, from animals to vehicles: pictures in category folders, in five folds.",
+    },
+    Builtin {
         name: "shakespeare-char",
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",

@@ -68,6 +68,33 @@ pub struct VitModel {
     pub drop_path: f64,
 }
 
+/// Masked autoencoder (He et al. 2022): a ViT that sees a few patches of an image, and a decoder that tells the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaeModel {
+    /// Number of blocks of the ViT.
+    pub layers: usize,
+    /// Attention heads of the ViT and of the decoder; must divide both widths.
+    pub heads: usize,
+    /// Values a patch in the ViT; a multiple of 4.
+    pub width: usize,
+    /// Width of the ViT's feed-forward part. Default: 4 times `width`.
+    pub hidden: Option<usize>,
+    /// Height and width of a patch, in pixels; must divide those of the image.
+    pub patch: usize,
+    /// What classes are told from, when the ViT is trained for them.
+    pub pool: Pool,
+    /// Share of the patches that the ViT does not see.
+    pub mask_ratio: f64,
+    /// Tell the pixels of a patch relative to their mean and deviation (§4.1, table 1d): better features, and pictures
+    /// that are harder to look at.
+    pub norm_pix_loss: bool,
+    /// Number of blocks of the decoder. Default: a third of `layers`.
+    pub decoder_layers: Option<usize>,
+    /// Values a patch in the decoder; a multiple of 4. Default: half of `width`.
+    pub decoder_width: Option<usize>,
+}
+
 /// What becomes of a row of patches at the end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -88,6 +115,23 @@ impl Default for ResNetModel {
 impl Default for VggModel {
     fn default() -> Self {
         Self { depth: 11, batch_norm: true, width: 64, hidden: vec![512, 512], dropout: 0.5 }
+    }
+}
+
+impl Default for MaeModel {
+    fn default() -> Self {
+        Self {
+            layers: 6,
+            heads: 3,
+            width: 192,
+            hidden: None,
+            patch: 4,
+            pool: Pool::Cls,
+            mask_ratio: 0.75,
+            norm_pix_loss: true,
+            decoder_layers: None,
+            decoder_width: None,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::language::{
     BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
 };
-use crate::networks::{ResNetModel, VggModel, VitModel};
+use crate::networks::{MaeModel, ResNetModel, VggModel, VitModel};
 use crate::vision::Image;
 
 /// A recipe: one TOML file that describes a whole run.
@@ -70,6 +70,10 @@ pub enum TaskName {
     TextEmbedding,
     /// Predict one or several labels of an image.
     ImageClassification,
+    /// Tell the patches that were hidden from an image: pre-training without labels.
+    MaskedImageModeling,
+    /// Give views of one image vectors that are close to each other: pre-training without labels (Chen et al. 2020).
+    ImageEmbedding,
 }
 
 /// What a task learns from.
@@ -345,6 +349,8 @@ pub enum Model {
     Vgg(VggModel),
     /// Vision Transformer: an image as a row of patches.
     Vit(VitModel),
+    /// Masked autoencoder: a ViT that learns to tell what it does not see.
+    Mae(MaeModel),
     /// A model that was trained before, of any family; `from` alone chooses this.
     Pretrained(PretrainedModel),
 }
@@ -726,6 +732,9 @@ pub struct Loss {
     pub gamma: f64,
     /// `dpo`: β of the paper, which keeps the model close to the one it began as; larger is closer.
     pub beta: f64,
+    /// `text-embedding`, `image-embedding`: similarities are divided by it; smaller looks at the nearest alone. Default:
+    /// 0.05 for texts, 0.5 for images.
+    pub temperature: Option<f64>,
 }
 
 /// Name of a loss.
@@ -854,7 +863,7 @@ impl TaskName {
     pub fn domain(self) -> Domain {
         match self {
             Self::Regression | Self::Classification => Domain::Tables,
-            Self::ImageClassification => Domain::Images,
+            Self::ImageClassification | Self::MaskedImageModeling | Self::ImageEmbedding => Domain::Images,
             Self::CausalLm
             | Self::Dpo
             | Self::MaskedLm
@@ -868,6 +877,12 @@ impl TaskName {
     #[must_use]
     pub fn writes_text(self) -> bool {
         self.continues_text() || self == Self::Translation
+    }
+
+    /// Whether the loss compares all examples of a batch with each other.
+    #[must_use]
+    pub fn contrasts(self) -> bool {
+        matches!(self, Self::TextEmbedding | Self::ImageEmbedding)
     }
 
     /// Whether the trained model predicts the next token, and so continues a text.
@@ -889,6 +904,8 @@ impl TaskName {
             Self::Translation => "translation",
             Self::TextEmbedding => "text-embedding",
             Self::ImageClassification => "image-classification",
+            Self::MaskedImageModeling => "masked-image-modeling",
+            Self::ImageEmbedding => "image-embedding",
         }
     }
 }
@@ -908,6 +925,7 @@ impl Model {
             Self::ResNet(_) => "resnet",
             Self::Vgg(_) => "vgg",
             Self::Vit(_) => "vit",
+            Self::Mae(_) => "mae",
             Self::Pretrained(_) => "pretrained",
         }
     }
@@ -916,15 +934,16 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, Dpo, ImageClassification, MaskedLm, Regression, TextClassification,
-            TextEmbedding, Translation,
+            CausalLm, Classification, Dpo, ImageClassification, ImageEmbedding, MaskedImageModeling, MaskedLm,
+            Regression, TextClassification, TextEmbedding, Translation,
         };
         match self {
             Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],
             Self::Gpt2(_) | Self::Llama(_) => &[CausalLm],
             Self::Bert(_) => &[MaskedLm, TextClassification, TextEmbedding],
             Self::EncoderDecoder(_) => &[Translation],
-            Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification],
+            Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification, ImageEmbedding],
+            Self::Mae(_) => &[MaskedImageModeling],
             Self::Pretrained(_) => &[
                 CausalLm,
                 Dpo,
@@ -933,6 +952,7 @@ impl Model {
                 Translation,
                 TextEmbedding,
                 ImageClassification,
+                ImageEmbedding,
             ],
         }
     }
@@ -1125,6 +1145,7 @@ impl Default for Loss {
             class_weights: ClassWeights::Named(NamedClassWeights::None),
             gamma: 2.0,
             beta: 0.1,
+            temperature: None,
         }
     }
 }

@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 9] = [
+pub const TASKS: [TaskInfo; 11] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -177,6 +177,24 @@ pub const TASKS: [TaskInfo; 9] = [
             metric("ece", Direction::Lower, "expected calibration error, 15 bins of equal width"),
         ],
     },
+    TaskInfo {
+        name: TaskName::MaskedImageModeling,
+        description: "tell the patches that were hidden from an image: pre-training without labels",
+        default_loss: LossName::Mse,
+        primary_metric: "r2",
+        metrics: &[metric("r2", Direction::Higher, "coefficient of determination of hidden pixels")],
+    },
+    TaskInfo {
+        name: TaskName::ImageEmbedding,
+        description: "give views of one image vectors that are close to each other: pre-training without labels",
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "mrr",
+        metrics: &[
+            metric("recall_at_1", Direction::Higher, "share of views whose other view is the nearest of all"),
+            metric("recall_at_10", Direction::Higher, "share of views whose other view is among the 10 nearest"),
+            metric("mrr", Direction::Higher, "mean of 1 / rank of the other view"),
+        ],
+    },
 ];
 
 /// The task of a recipe.
@@ -192,6 +210,8 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
         TaskName::Translation => 6,
         TaskName::TextEmbedding => 7,
         TaskName::ImageClassification => 8,
+        TaskName::MaskedImageModeling => 9,
+        TaskName::ImageEmbedding => 10,
     };
     &TASKS[place]
 }

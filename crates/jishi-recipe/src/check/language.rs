@@ -8,15 +8,6 @@ impl Checker<'_> {
     pub(super) fn language(&mut self) {
         let task = self.recipe.task;
         self.target();
-        let parts = self.recipe.train.accumulate;
-        if parts > 1 && task == TaskName::TextEmbedding {
-            let message = format!(
-                "`train.accumulate` is {parts}: the loss of {} compares all texts of a batch, and is no sum over parts",
-                task.name()
-            );
-            let help = "leave it out; make `train.batch` smaller where memory is short";
-            self.fault(&["train.accumulate", "task"], message, help);
-        }
         self.text();
         self.tokenizer();
         self.generate();

@@ -50,7 +50,7 @@ pub(crate) fn findings(recipe: &Recipe, places: &Places) -> Vec<Finding> {
     match recipe.task.domain() {
         Domain::Tables => checker.table(),
         Domain::Texts => checker.language(),
-        Domain::Images => {}
+        Domain::Images => checker.vision(),
     }
     checker.model();
     checker.train();
@@ -85,7 +85,8 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
             &["accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro"]
         }
         TaskName::Translation => &["perplexity", "accuracy", "bleu", "chrf"],
-        TaskName::TextEmbedding => &["recall_at_1", "recall_at_10", "mrr"],
+        TaskName::TextEmbedding | TaskName::ImageEmbedding => &["recall_at_1", "recall_at_10", "mrr"],
+        TaskName::MaskedImageModeling => &["r2"],
         TaskName::ImageClassification => {
             &["accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "ece"]
         }

@@ -29,6 +29,7 @@ impl Checker<'_> {
             Model::ResNet(m) => return self.resnet(m),
             Model::Vgg(m) => return self.vgg(m),
             Model::Vit(m) => return self.vit(m),
+            Model::Mae(m) => return self.mae(m),
             Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {

@@ -38,6 +38,16 @@ impl Checker<'_> {
             let near = train.batch.div_ceil(train.accumulate).saturating_mul(train.accumulate);
             self.fault(&["train.accumulate", "train.batch"], message, format!("for example: batch = {near}"));
         }
+        let task = self.recipe.task;
+        if train.accumulate > 1 && task.contrasts() {
+            let message = format!(
+                "`train.accumulate` is {}: the loss of {} compares all of a batch, and is no sum over parts",
+                train.accumulate,
+                task.name()
+            );
+            let help = "leave it out; make `train.batch` smaller where memory is short";
+            self.fault(&["train.accumulate", "task"], message, help);
+        }
         if train.validate_every.is_some() {
             self.needs_validation("train.validate_every", "`train.validate_every`");
         }
@@ -195,6 +205,10 @@ impl Checker<'_> {
         let table = self.recipe.task.domain() == Domain::Tables;
         let classify = self.recipe.task != TaskName::Regression;
         match of_classes {
+            Some(_) if matches!(self.recipe.task, TaskName::MaskedImageModeling | TaskName::ImageEmbedding) => {
+                let message = format!("`train.loss.name` is \"{written}\", and {task} has a loss of its own");
+                self.fault(name, message, "leave it out");
+            }
             Some(true) if !classify => {
                 let message = format!("the loss \"{written}\" compares classes, and the task is regression");
                 self.fault(name, message, "losses of a regression: \"mse\", \"mae\", \"huber\"");
@@ -229,9 +243,23 @@ impl Checker<'_> {
             let message = format!("`train.loss.beta` is for dpo, and the task is {task}");
             self.fault(&["train.loss.beta", "task"], message, "leave it out");
         }
-        if !classify && loss.label_smoothing != 0.0 {
+        if let Some(temperature) = loss.temperature {
+            self.positive("train.loss.temperature", temperature);
+            if !self.recipe.task.contrasts() {
+                let message = format!(
+                    "`train.loss.temperature` is for text-embedding and image-embedding, and the task is {task}"
+                );
+                self.fault(&["train.loss.temperature", "task"], message, "leave it out");
+            }
+        }
+        let unlabelled = matches!(
+            self.recipe.task,
+            TaskName::Regression | TaskName::MaskedImageModeling | TaskName::ImageEmbedding
+        );
+        if unlabelled && loss.label_smoothing != 0.0 {
             let about = &["train.loss.label_smoothing", "task"];
-            self.fault(about, "`label_smoothing` is for classes, and the task is regression", "leave it out");
+            let message = format!("`label_smoothing` is for classes, and the task is {task}");
+            self.fault(about, message, "leave it out");
         }
         let weights = &["train.loss.class_weights", "task"];
         let weighs = matches!(

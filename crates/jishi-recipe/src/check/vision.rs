@@ -1,7 +1,8 @@
 //! Checks of recipes that learn from images.
 
 use super::Checker;
-use crate::networks::{ResNetModel, VggModel, VitModel};
+use crate::networks::{MaeModel, ResNetModel, VggModel, VitModel};
+use crate::types::TaskName;
 use crate::vision::Image;
 
 /// Layers of the ResNets of the paper.
@@ -10,6 +11,39 @@ const RESNETS: [usize; 5] = [18, 34, 50, 101, 152];
 const VGGS: [usize; 4] = [11, 13, 16, 19];
 
 impl Checker<'_> {
+    /// What tasks on images need of each other's sections.
+    pub(super) fn vision(&mut self) {
+        let task = self.recipe.task;
+        let unlabelled = matches!(task, TaskName::MaskedImageModeling | TaskName::ImageEmbedding);
+        if unlabelled && self.recipe.data.target.is_some() {
+            let message = format!("`data.target` has no meaning for {}: it learns without labels", task.name());
+            self.fault(&["data.target", "task"], message, "leave it out");
+        }
+        let image = self.recipe.image.as_ref();
+        for (key, share) in
+            [("image.mixup", image.map_or(0.0, |i| i.mixup)), ("image.cutmix", image.map_or(0.0, |i| i.cutmix))]
+        {
+            if unlabelled && share != 0.0 {
+                let message = format!("`{key}` mixes images and their labels, and {} has none", task.name());
+                self.fault(&[key, "task"], message, "leave it out");
+            }
+        }
+        if task == TaskName::ImageEmbedding {
+            self.views();
+        }
+    }
+
+    /// Two views of an image have to differ.
+    fn views(&mut self) {
+        if self.recipe.image.as_ref().is_none_or(|image| image.augment.is_empty()) {
+            let message =
+                "image-embedding compares views of an image, and without `image.augment` all views are equal";
+            let help = "for example: augment = [{ name = \"random-resized-crop\" }, { name = \"color-jitter\" }]";
+            self.lack("image", &["image.augment", "image", "task"], message, help);
+        }
+        self.at_least("train.batch", self.recipe.train.batch, 2);
+    }
+
     pub(super) fn image(&mut self, image: &Image) {
         let Some(share) = image.crop_pct else { return };
         if !(0.1..=1.0).contains(&share) {
@@ -65,5 +99,30 @@ impl Checker<'_> {
         }
         self.share("model.dropout", model.dropout);
         self.share("model.drop_path", model.drop_path);
+    }
+
+    pub(super) fn mae(&mut self, model: &MaeModel) {
+        self.blocks(model.layers, model.heads, model.width);
+        self.at_least("model.patch", model.patch, 1);
+        for (key, size) in [
+            ("model.hidden", model.hidden),
+            ("model.decoder_layers", model.decoder_layers),
+            ("model.decoder_width", model.decoder_width),
+        ] {
+            if let Some(size) = size {
+                self.at_least(key, size, 1);
+            }
+        }
+        for (key, width) in [("model.width", Some(model.width)), ("model.decoder_width", model.decoder_width)] {
+            let Some(width) = width.filter(|w| !w.is_multiple_of(4)) else { continue };
+            let message = format!("`{key}`: expected a multiple of 4, for positions on a plane, found {width}");
+            self.fault(&[key], message, format!("for example: {}", width.next_multiple_of(4)));
+        }
+        if let Some(width) = model.decoder_width.filter(|w| model.heads > 0 && !w.is_multiple_of(model.heads)) {
+            let message = format!("`model.heads` ({}) must divide `model.decoder_width` ({width})", model.heads);
+            self.fault(&["model.decoder_width", "model.heads"], message, "");
+        }
+        let share = model.mask_ratio;
+        self.number("model.mask_ratio", share, share > 0.0 && share < 1.0, "above 0 and below 1");
     }
 }

@@ -15,13 +15,12 @@ use serde_json::{Map, Value};
 
 use crate::language::texts::{EncoderTokens, Texts};
 use crate::language::{LanguageTask, text_of};
+use crate::metrics::retrieval::retrieval;
 use crate::registry::{self, TaskInfo};
 use crate::task::{Direction, Evaluation, SplitName, Task, TaskError};
 
-/// Similarities are divided by it.
+/// Similarities are divided by it, where the recipe says nothing.
 const TEMPERATURE: f64 = 0.05;
-/// Texts that are compared with all others at a time.
-const COMPARED: usize = 256;
 
 /// Pairs of texts: the first and the second of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +41,7 @@ pub struct EmbeddingTask {
     length: usize,
     /// Pairs of a batch of training: those that a loss compares.
     compared: usize,
+    temperature: f64,
     batch: usize,
     precision: Precision,
     rates: LayerRates,
@@ -75,6 +75,7 @@ impl EmbeddingTask {
             special: EncoderTokens::of(tokenizer).map_err(|p| TaskError::Bad(p.into()))?,
             length,
             compared: recipe.train.batch,
+            temperature: recipe.train.loss.temperature.unwrap_or(TEMPERATURE),
             batch: recipe.evaluate.batch,
             precision: recipe.train.precision,
             rates: LayerRates::of(recipe),
@@ -118,39 +119,20 @@ impl EmbeddingTask {
         };
         let mut loss = 0.0;
         for (a, b) in first.chunks(self.compared * width).zip(second.chunks(self.compared * width)) {
-            loss += f64::from(contrast(table(a), table(b)).into_scalar::<f32>());
+            loss += f64::from(contrast(table(a), table(b), self.temperature).into_scalar::<f32>());
         }
-        let all = table(&second).transpose();
-        let mut ranks = Vec::with_capacity(count);
-        for (i, part) in first.chunks(COMPARED * width).enumerate() {
-            let scores = table(part).matmul(all.clone()).into_data();
-            let scores = scores.try_to_vec::<f32>().expect("models give f32");
-            let rows = scores.chunks_exact(count).enumerate();
-            ranks.extend(rows.map(|(row, scores)| rank(scores, i * COMPARED + row)));
-        }
-        let share = |of: &dyn Fn(usize) -> f64| ranks.iter().map(|r| of(*r)).sum::<f64>() / count as f64;
-        let within = |most: usize| share(&|rank| f64::from(u8::from(rank <= most)));
-        let metrics = [
-            ("recall_at_1".to_owned(), within(1)),
-            ("recall_at_10".to_owned(), within(10)),
-            ("mrr".to_owned(), share(&|rank| 1.0 / rank as f64)),
-        ];
-        Ok(Evaluation { loss: loss / count as f64, metrics: BTreeMap::from(metrics) })
+        let metrics = retrieval(&first, &second, width, &device);
+        Ok(Evaluation { loss: loss / count as f64, metrics })
     }
-}
-
-/// Place of an entry among all by falling score, from 1; it comes after its equals, so that equal vectors are no success.
-fn rank(scores: &[f32], own: usize) -> usize {
-    scores.iter().filter(|s| **s >= scores[own]).count()
 }
 
 /// Sum over pairs of the mean of both directions' cross-entropies, `[1]`.
 ///
 /// # Shapes
 /// - first, second: `[pairs, width]`, rows of length 1
-fn contrast(first: Tensor<2>, second: Tensor<2>) -> Tensor<1> {
+fn contrast(first: Tensor<2>, second: Tensor<2>, temperature: f64) -> Tensor<1> {
     let [pairs, _] = first.dims();
-    let scores = first.matmul(second.transpose()) / TEMPERATURE; // [pairs, pairs]
+    let scores = first.matmul(second.transpose()) / temperature; // [pairs, pairs]
     let own = Tensor::<2>::eye(pairs, &scores.device().inner());
     let forth = log_softmax(scores.clone(), 1) * own.clone();
     let back = log_softmax(scores, 0) * own;
@@ -180,7 +162,7 @@ impl Task for EmbeddingTask {
 
     fn loss(&self, model: &EncoderModel, batch: &PairBatch, context: &mut Context) -> Tensor<1> {
         let first = model.embed(batch.first.clone(), context);
-        contrast(first, model.embed(batch.second.clone(), context))
+        contrast(first, model.embed(batch.second.clone(), context), self.temperature)
     }
 
     fn evaluate(&self, model: &EncoderModel, split: SplitName) -> Result<Evaluation, TaskError> {
@@ -229,18 +211,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_count_equals_before() {
-        assert_eq!(rank(&[0.1, 0.9, 0.5], 1), 1);
-        assert_eq!(rank(&[0.1, 0.9, 0.5], 0), 3);
-        assert_eq!(rank(&[0.5, 0.5, 0.5], 2), 3);
-    }
-
-    #[test]
     fn the_loss_is_the_mean_of_both_directions() {
         let device = Device::flex();
         let table = |v: [f32; 4]| Tensor::<2>::from_data(TensorData::new(v.to_vec(), [2, 2]), &device);
         // Scores: 20·[[1, 0], [0.6, 0.8]].
-        let loss = contrast(table([1.0, 0.0, 0.6, 0.8]), table([1.0, 0.0, 0.0, 1.0]));
+        let loss = contrast(table([1.0, 0.0, 0.6, 0.8]), table([1.0, 0.0, 0.0, 1.0]), 0.05);
         let cross = |own: f64, other: f64| ((other - own).exp() + 1.0).ln();
         let expected = 0.5 * (cross(20.0, 0.0) + cross(16.0, 12.0) + cross(20.0, 12.0) + cross(16.0, 0.0));
         assert!((f64::from(loss.into_scalar::<f32>()) - expected).abs() < 1e-5);

@@ -6,6 +6,7 @@ pub mod bootstrap;
 mod classification;
 pub mod curves;
 mod regression;
+pub mod retrieval;
 pub mod translation;
 
 pub use bootstrap::intervals;

@@ -32,9 +32,15 @@ impl Images {
     /// As training sees a whole batch in this pass, `[rows, height, width, channels]`.
     #[must_use]
     pub fn changed(&self, rows: &[u32], pass: &Context) -> Vec<f32> {
+        self.view(rows, pass, "augment")
+    }
+
+    /// As [`Self::changed`]; views with different names are changed differently.
+    #[must_use]
+    pub fn view(&self, rows: &[u32], pass: &Context, name: &str) -> Vec<f32> {
         let mut values = vec![0.0; rows.len() * self.size()];
         let draws = |place: usize| {
-            let mut random = pass.stream("augment", place);
+            let mut random = pass.stream(name, place);
             move || random.next_u32()
         };
         self.augmentation.batch(&self.pictures, rows, draws, &mut values);
@@ -57,7 +63,8 @@ impl Images {
         Tensor::from_data(TensorData::new(values, [rows, height, width, channels]), device)
     }
 
-    fn size(&self) -> usize {
+    /// Values of an image.
+    pub(crate) fn size(&self) -> usize {
         self.preparation.shape().iter().product()
     }
 }

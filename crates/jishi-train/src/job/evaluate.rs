@@ -19,7 +19,7 @@ use crate::job::predict::Predictor;
 use crate::job::prepare::Source;
 use crate::job::report::{Intervals, Metrics, measure, of_measured};
 use crate::job::train::fingerprints;
-use crate::job::vision::{self, ImagePredictor};
+use crate::job::vision::{self, AtWork};
 
 /// What an evaluation gives.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,10 +57,10 @@ pub fn on_file(
         return text(&predictor, model, &mut source, Part::Train, "test", file.display().to_string());
     }
     if domain == Some(Domain::Images) {
-        let predictor = ImagePredictor::load(model, device)?;
-        let corpus = predictor.read(file)?;
+        let predictor = vision::load(model, device)?;
+        let corpus = predictor.package().read(file)?;
         let rows: Vec<u32> = (0..corpus.pictures.len() as u32).collect();
-        return images(&predictor, model, &corpus, &rows, "test", file.display().to_string());
+        return images(&*predictor, model, &corpus, &rows, "test", file.display().to_string());
     }
     let predictor = Predictor::load(model, device)?;
     let table = predictor.read(jishi_data::Source::File(file.to_owned()), true, ignore_extra)?;
@@ -98,14 +98,15 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
     // A fold's folder is called fold-K.
     let fold = run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1);
     if domain == Some(Domain::Images) {
-        let predictor = ImagePredictor::load(&model, device)?;
-        let corpus = vision::source::again(&predictor.recipe, &manifest.data)?;
+        let predictor = vision::load(&model, device)?;
+        let recipe = &predictor.package().recipe;
+        let corpus = vision::source::again(recipe, &manifest.data)?;
         if vision::source::fingerprints(&corpus) != manifest.data {
             return Err(changed());
         }
-        let splits = corpus.splits(&predictor.recipe.data.split)?;
+        let splits = corpus.splits(&recipe.data.split)?;
         let rows = &splits[(fold - 1).min(splits.len() - 1)][split as usize];
-        return images(&predictor, &model, &corpus, rows, split.name(), split.name().to_owned());
+        return images(&*predictor, &model, &corpus, rows, split.name(), split.name().to_owned());
     }
     let predictor = Predictor::load(&model, device)?;
     let source = Source::from_files(&predictor.recipe, &sources(&manifest)?)?;
@@ -153,7 +154,7 @@ fn text(
 }
 
 fn images(
-    predictor: &ImagePredictor,
+    predictor: &dyn AtWork,
     model: &Path,
     corpus: &ImageCorpus,
     rows: &[u32],

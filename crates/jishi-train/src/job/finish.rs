@@ -229,7 +229,8 @@ pub fn loss_label(recipe: &Recipe) -> String {
     match (word.as_ref().and_then(|w| w.as_str()), recipe.task) {
         (Some("auto") | None, TaskName::Regression) => "loss (mse, scaled target)".into(),
         (Some(name), TaskName::Regression) => format!("loss ({name}, scaled target)"),
-        (_, TaskName::TextEmbedding) => "loss (contrastive)".into(),
+        (_, task) if task.contrasts() => "loss (contrastive)".into(),
+        (_, TaskName::MaskedImageModeling) => "loss (mse of hidden pixels)".into(),
         (Some("auto") | None, _) => "loss (cross-entropy)".into(),
         (Some(name), _) => format!("loss ({name})"),
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use jishi_recipe::{Model, Norm, Recipe, TaskName};
+use jishi_recipe::{Model, Norm, Recipe};
 use jishi_tasks::Task;
 use serde::Serialize;
 
@@ -105,8 +105,8 @@ fn verify_subject<S: Subject>(
 
     let note = if normalises_batches(&recipe.model) {
         Some("batch normalisation sees each part of a batch by itself: losses are not compared".to_owned())
-    } else if recipe.task == TaskName::TextEmbedding {
-        Some("a contrastive loss compares all texts of a batch: batches are not split into parts".to_owned())
+    } else if recipe.task.contrasts() {
+        Some("a contrastive loss compares all of a batch: batches are not split into parts".to_owned())
     } else {
         None
     };

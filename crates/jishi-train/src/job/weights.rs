@@ -6,10 +6,8 @@ use jishi_hub::Checkpoint;
 use jishi_models::lora::Adapted;
 use jishi_models::{NamedTensor, Reference, add_lora, freeze};
 use jishi_recipe::{PretrainedModel, Problems};
-use jishi_runs::tensors::TensorEntry;
 
 use crate::error::TrainError;
-use crate::trainer::named_tensors;
 
 /// Weights by who made them.
 pub enum Weights {
@@ -38,12 +36,6 @@ impl Weights {
         }
         Problems(problems).into_result()?;
         Ok(Self::Reference(tensors))
-    }
-
-    /// Those of a package.
-    #[must_use]
-    pub fn of_package(tensors: Vec<TensorEntry>) -> Self {
-        Self::Own(named_tensors(tensors))
     }
 
     /// Puts them into a model of the same sizes. A head that they lack or that has another size keeps its initial ones,

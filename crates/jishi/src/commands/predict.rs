@@ -7,7 +7,7 @@ use jishi_runs::package;
 use jishi_train::job::evaluate::domain_of;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::predict::{Predictor, columns};
-use jishi_train::job::vision::ImagePredictor;
+use jishi_train::job::vision;
 
 use crate::cli::{DeviceName, PredictArgs};
 use crate::commands::train;
@@ -24,7 +24,7 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     let model = package::find(&args.root, &args.run)?;
     let predicted = match domain_of(&model)? {
         Some(Domain::Texts) => Some(TextPredictor::load(&model, &device)?.predict(&args.input)?),
-        Some(Domain::Images) => Some(ImagePredictor::load(&model, &device)?.predict(&args.input)?),
+        Some(Domain::Images) => Some(vision::load(&model, &device)?.predict(&args.input)?),
         Some(Domain::Tables) | None => None,
     };
     if let Some((columns, rows)) = predicted {

@@ -16,7 +16,7 @@ use super::layers::{Builder, Heads, of_rows};
 use super::{Proof, beside, describe, numbers, publish};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
-use crate::job::vision::{ImagePredictor, preprocessor};
+use crate::job::vision::{AtWork, ImagePredictor, preprocessor};
 
 /// Writes the model of a package of images, with sizes, labels and how it is given images beside it.
 ///
@@ -24,8 +24,8 @@ use crate::job::vision::{ImagePredictor, preprocessor};
 /// As [`super::export`].
 pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), TrainError> {
     let model = ImagePredictor::load(package, device)?;
-    same_golden("the model package", package, &model.golden()?, model.golden_outputs())?;
-    let pipeline = &model.pipeline;
+    same_golden("the model package", package, &model.golden()?, model.package().golden_outputs())?;
+    let pipeline = &model.package().pipeline;
     let about = About {
         config: pipeline.config.clone(),
         preprocessor_config: preprocessor::write(&pipeline.preparation),
@@ -39,16 +39,16 @@ pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), 
         _ => Vec::new(),
     };
     let mut graph = graph(&model.model().config(), shape, &tensors, &positions)?;
-    describe(&mut graph, model.recipe.task, pipeline.labels.as_ref());
+    describe(&mut graph, model.package().recipe.task, pipeline.labels.as_ref());
     publish(out, &graph, &proof(&model, device)?)?;
     Ok(folder::write_about(folder, &about)?)
 }
 
 /// The logits of the package's golden images.
 fn proof(model: &ImagePredictor, device: &Device) -> Result<Proof, TrainError> {
-    let pictures = model.golden_pictures()?;
+    let pictures = model.package().golden_pictures()?;
     let rows: Vec<u32> = (0..pictures.len() as u32).collect();
-    let x = model.images(&pictures).plain(&rows, &device.clone().inner());
+    let x = model.package().images(&pictures).plain(&rows, &device.clone().inner());
     let planes = x.clone().permute([0, 3, 1, 2]); // [batch, channels, height, width]
     let shape = planes.dims().to_vec();
     let values = Numbers::F32(planes.into_data().iter::<f32>().collect());

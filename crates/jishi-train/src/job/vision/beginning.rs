@@ -8,10 +8,10 @@ use jishi_data::text::labels::Labels;
 use jishi_hub::Resolved;
 use jishi_models::{ImageConfig, ImageModel};
 use jishi_recipe::{Model, PretrainedModel, Problem, Problems, Recipe};
-use jishi_runs::Package;
 use serde_json::Value;
 
-use super::{ImagePipeline, preprocessor};
+use super::pretraining::kept;
+use super::{ImagePackage, ImagePipeline, preprocessor};
 use crate::error::TrainError;
 use crate::job::weights::{Weights, adapt};
 
@@ -46,10 +46,9 @@ impl Pretrained {
         match resolved {
             Resolved::Jishi(path) => {
                 let dir = jishi_runs::package::find(Path::new(""), &path.to_string_lossy())?;
-                let package = Package::load(&dir)?;
-                let pipeline = ImagePipeline::of(&package.manifest, &dir)?;
-                let ImagePipeline { config, preparation, labels } = pipeline;
-                let weights = Weights::of_package(package.weights.tensors);
+                let package = ImagePackage::load(&dir)?;
+                let weights = Weights::Own(kept(package.recipe.task, package.weights()));
+                let ImagePipeline { config, preparation, labels } = package.pipeline;
                 Ok(Self { config, preparation: Some(preparation), labels, weights })
             }
             Resolved::Checkpoint(found) => {

@@ -1,7 +1,5 @@
 //! The end of a run on images: evaluation, pictures, package, model card.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -11,23 +9,19 @@ use jishi_recipe::Recipe;
 use jishi_runs::RealFs;
 use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
-use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
-use jishi_runs::tensors::{Scalars, TensorFile};
 use jishi_tasks::Task;
 use jishi_tasks::vision::ImageClassificationTask;
-use serde_json::Map;
 
+use super::ImagePipeline;
 use super::beginning::Start;
-use super::{ImagePipeline, ImagePredictor};
+use super::package::{pack, replay};
 use crate::error::TrainError;
-use crate::job::finish::{end, measure_splits, model_card, same_golden};
+use crate::job::finish::{end, measure_splits, model_card};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
-use crate::job::train::recipe_json;
-use crate::trainer::tensor_entries;
 
-/// Key of a golden input: the name of the package's file that is the image.
-pub const GOLDEN_IMAGE: &str = "image";
+/// What a classifier gives.
+pub const OUTPUT: (&str, &str) = ("prediction", "category");
 
 /// Images of a recipe, prepared, with the task on them and the model to begin with.
 pub struct Prepared {
@@ -86,7 +80,8 @@ impl Subject for Prepared {
             let there = self.task.rows(split) > 0;
             there.then(|| self.task.report(model, split, resamples, seed)).transpose()
         })?;
-        let mut package = pack(recipe, &self.pipeline, model, &self.golden, device)?;
+        let mut package =
+            pack(recipe, &self.pipeline, export_weights(model), &self.golden, OUTPUT, device)?;
         package.manifest.metrics = manifest.metrics.clone();
         package.save(&RealFs, &run.model())?;
         replay(&run.model(), &package.manifest.golden, device)?;
@@ -105,40 +100,4 @@ impl Subject for Prepared {
             model_card(&name, recipe, manifest, about, drawn, limits)
         })
     }
-}
-
-/// A package of a model, with golden images and what the package itself gives for them.
-///
-/// # Errors
-/// A golden image that can't be read.
-pub fn pack(
-    recipe: &Recipe,
-    pipeline: &ImagePipeline,
-    model: &ImageModel,
-    golden: &[Vec<u8>],
-    device: &Device,
-) -> Result<Package, TrainError> {
-    let preprocessing = serde_json::to_value(pipeline).expect("a pipeline has string keys alone");
-    let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), recipe_json(recipe), preprocessing);
-    let column =
-        |name: &str, kind: &str| ColumnSchema { name: name.into(), kind: kind.into(), description: None };
-    packed.inputs = vec![column("image", "image")];
-    packed.outputs = vec![column("prediction", "category")];
-    let name = |i: usize| format!("golden-{i}.png");
-    let files: BTreeMap<String, Vec<u8>> =
-        golden.iter().enumerate().map(|(i, png)| (name(i), png.clone())).collect();
-    let input = |i: usize| Map::from_iter([(GOLDEN_IMAGE.to_owned(), name(i).into())]);
-    packed.golden = Golden { inputs: (0..golden.len()).map(input).collect(), outputs: Vec::new() };
-    let tensors = tensor_entries(export_weights(model));
-    let mut package =
-        Package { manifest: packed, weights: TensorFile { tensors, scalars: Scalars::default() }, files };
-    let predictor = ImagePredictor::new(package.clone(), Path::new("model"), device)?;
-    package.manifest.golden.outputs = predictor.golden()?;
-    Ok(package)
-}
-
-/// Loads the package from disk and compares with what the trained model gave.
-fn replay(dir: &Path, golden: &Golden, device: &Device) -> Result<(), TrainError> {
-    let found = ImagePredictor::load(dir, device)?.golden()?;
-    same_golden("the model package", dir, &found, &golden.outputs)
 }

@@ -3,11 +3,14 @@
 pub mod beginning;
 pub mod classification;
 pub mod finish;
+pub mod package;
 pub mod predictor;
 pub mod preprocessor;
+pub mod pretraining;
 pub mod source;
 pub mod transfer;
 
+pub use package::{AtWork, ImagePackage, load};
 pub use predictor::ImagePredictor;
 
 use std::path::Path;
@@ -17,6 +20,7 @@ use jishi_data::image::Preparation;
 use jishi_data::text::labels::Labels;
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::package::PackageManifest;
+use jishi_tasks::vision::{ImageEmbeddingTask, MaskedImageTask};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -59,14 +63,19 @@ pub fn with_prepared<W: Work>(
     device: &Device,
     work: W,
 ) -> Result<W::Output, TrainError> {
+    let source = source::read(recipe, base)?;
+    let splits = source.splits(&recipe.data.split)?;
+    let (count, files) = (splits.len(), source::fingerprints(&source));
     match recipe.task {
-        TaskName::ImageClassification => {
-            let source = source::read(recipe, base)?;
-            let splits = source.splits(&recipe.data.split)?;
-            let (count, files) = (splits.len(), source::fingerprints(&source));
-            let prepare = |fold: usize| classification::prepare(recipe, base, &source, &splits[fold], device);
-            work.run(Folds::new(count, files, prepare))
-        }
+        TaskName::ImageClassification => work.run(Folds::new(count, files, |fold: usize| {
+            classification::prepare(recipe, base, &source, &splits[fold], device)
+        })),
+        TaskName::MaskedImageModeling => work.run(Folds::new(count, files, |fold: usize| {
+            pretraining::prepare::<MaskedImageTask>(recipe, base, &source, &splits[fold], device)
+        })),
+        TaskName::ImageEmbedding => work.run(Folds::new(count, files, |fold: usize| {
+            pretraining::prepare::<ImageEmbeddingTask>(recipe, base, &source, &splits[fold], device)
+        })),
         other => Err(Problem::new(format!("{} is not a task on images", other.name())).into()),
     }
 }

@@ -1,14 +1,20 @@
 //! From a recipe to its images.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use jishi_data::image::{ImageCorpus, SourceDigest};
+use jishi_data::image::{Augmentation, ImageCorpus, Picture, Preparation, SourceDigest};
 use jishi_recipe::{Data, OneOrMany, Recipe};
 use jishi_runs::folder::hex;
 use jishi_runs::manifest::Fingerprint;
+use jishi_runs::plots::Raster;
+use jishi_tasks::vision::Images;
 
 use crate::error::TrainError;
 use crate::job::prepare::few_dropped;
+
+/// Images that a package keeps to show that it still gives the same.
+const GOLDEN: usize = 3;
 
 /// Reads the images of a recipe once; relative paths start at `base`.
 ///
@@ -54,4 +60,38 @@ pub fn fingerprints(corpus: &ImageCorpus) -> Vec<Fingerprint> {
         modified: None,
     };
     corpus.digests.iter().map(of).collect()
+}
+
+/// The images of a corpus on their way to a model: prepared in this way, and changed in training as the recipe says.
+#[must_use]
+pub fn images(recipe: &Recipe, corpus: &ImageCorpus, preparation: &Preparation) -> Images {
+    Images {
+        pictures: Arc::clone(&corpus.pictures),
+        augmentation: Augmentation::new(&recipe.image.clone().unwrap_or_default(), preparation),
+        preparation: preparation.clone(),
+    }
+}
+
+/// PNG files of a few images, of the test split where there is one.
+#[must_use]
+pub fn golden(corpus: &ImageCorpus, rows: &[Vec<u32>; 3]) -> Vec<Vec<u8>> {
+    let rows = if rows[2].is_empty() { &rows[0] } else { &rows[2] };
+    rows.iter().take(GOLDEN).map(|row| raster(corpus.pictures.get(*row as usize)).to_png()).collect()
+}
+
+/// What the images are, in words.
+#[must_use]
+pub fn about(corpus: &ImageCorpus, preparation: &Preparation) -> String {
+    let [height, width, channels] = preparation.shape();
+    let colours = if channels == 1 { "grey" } else { "colour" };
+    format!(
+        "{} {colours} images, which the model sees at {height} × {width} pixels",
+        corpus.pictures.len()
+    )
+}
+
+/// A picture for drawings and files.
+#[must_use]
+pub fn raster(picture: Picture<'_>) -> Raster {
+    Raster::new(picture.height, picture.width, picture.channels, picture.pixels)
 }

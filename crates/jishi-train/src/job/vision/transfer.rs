@@ -12,7 +12,8 @@ use jishi_runs::tensors::{Scalars, TensorFile};
 use serde_json::json;
 
 use super::beginning::Pretrained;
-use super::finish::pack;
+use super::finish::OUTPUT;
+use super::package::{AtWork, pack};
 use super::{ImagePipeline, ImagePredictor, preprocessor};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
@@ -52,7 +53,7 @@ pub fn import(
     let pipeline = ImagePipeline { config: found.config, preparation, labels: Some(labels) };
     let recipe = recipe_for(source, out, &pipeline.preparation)?;
     let golden: Vec<Vec<u8>> = (0..GOLDEN).map(|i| made_up(i, &pipeline.preparation)).collect();
-    let package = pack(&recipe, &pipeline, &model, &golden, device)?;
+    let package = pack(&recipe, &pipeline, export_weights(&model), &golden, OUTPUT, device)?;
     let imported = save(package, recipe.task, &family, out)?;
     Ok(Imported { labels: pipeline.labels.map(|labels| labels.names.len()), ..imported })
 }
@@ -98,7 +99,8 @@ pub fn export(
         return Err(problem.help("choose `--format safetensors` or `--format onnx`").into());
     }
     let known = ImagePredictor::load(dir, device)?;
-    let (model, ImagePipeline { config, preparation, .. }) = (known.model(), &known.pipeline);
+    let (model, package) = (known.model(), known.package());
+    let ImagePipeline { config, preparation, .. } = &package.pipeline;
     let mut tensors = model.reference().to_reference(export_weights(model));
     match &model.config() {
         ImageConfig::ResNet(config) if config.stem == resnet::Stem::Large => {
@@ -136,9 +138,10 @@ pub fn export(
         let preparation = found.preparation.unwrap_or_else(|| preparation.clone());
         let pipeline = ImagePipeline { config: found.config, preparation, labels: found.labels };
         let golden: Vec<Vec<u8>> =
-            known.golden_files()?.into_iter().map(|(_, bytes)| bytes.to_vec()).collect();
-        let again = pack(&known.recipe, &pipeline, &model, &golden, device)?.manifest.golden;
-        same_golden("what was exported", out, &again.outputs, known.golden_outputs())?;
+            package.golden_files()?.into_iter().map(|(_, bytes)| bytes.to_vec()).collect();
+        let weights = export_weights(&model);
+        let again = pack(&package.recipe, &pipeline, weights, &golden, OUTPUT, device)?.manifest.golden;
+        same_golden("what was exported", out, &again.outputs, package.golden_outputs())?;
     }
     Ok(())
 }
