@@ -75,6 +75,11 @@ const BUILTINS: &[Builtin] = &[
         description: "Tell what a picture shows, from animals to vehicles: pictures in category folders, in five folds.",
     },
     Builtin {
+        name: "cifar10",
+        text: include_str!("../recipes/cifar10.toml"),
+        description: "Tell what a small photograph shows, with a narrow ResNet in the manner of the CIFAR-10 speed runs.",
+    },
+    Builtin {
         name: "shakespeare-char",
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",

@@ -61,10 +61,11 @@ pub struct SourceDigest {
 
 impl SourceDigest {
     /// Whether it is named in a recipe, and not found by what it belongs to: the pictures of a table, the labels of an
-    /// IDX file.
+    /// IDX file, the names of classes.
     #[must_use]
     pub fn is_source(name: &str) -> bool {
-        !name.ends_with(PICTURES) && !name.contains("-labels-idx") && !name.contains("-labels.idx")
+        let beside = ["-labels-idx", "-labels.idx", "batches.meta.txt", "fine_label_names.txt"];
+        !name.ends_with(PICTURES) && !beside.iter().any(|part| name.contains(part))
     }
 }
 

@@ -7,19 +7,15 @@ use jishi_recipe::Problem;
 
 use super::decode::MAX_PIXELS;
 use super::found::{Content, Found};
+use super::packed::content;
 use super::pictures::OwnedPicture;
 use crate::error::DataError;
-use crate::read::bytes::{Compression, Content as Bytes};
-use crate::read::record;
-use crate::source::Source;
 use crate::text::corpus::Part;
 use crate::text::documents::Target;
 
 /// Numbers that the files begin with: bytes, in three dimensions and in one.
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
-/// Most bytes of a file.
-const MAX_FILE: u64 = 8 << 30;
 
 /// A file of pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,14 +38,6 @@ impl IdxFile {
             _ => None,
         };
         Some(Self { images: path.to_path_buf(), part })
-    }
-
-    /// The files of pictures in a folder, sorted, training first.
-    pub(super) fn in_folder(folder: &Path) -> Vec<Self> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        let mut files: Vec<Self> = entries.filter_map(|entry| Self::of(&entry.path())).collect();
-        files.sort_by_key(|file| (file.part.map(|part| part as usize), file.images.clone()));
-        files
     }
 
     /// The file of labels, compressed or not.
@@ -103,24 +91,6 @@ impl IdxFile {
         });
         Ok(rows.collect())
     }
-}
-
-/// A file's bytes, decompressed.
-fn content(path: &Path) -> Result<Vec<u8>, DataError> {
-    let mut bytes = Vec::new();
-    let mut problems = Vec::new();
-    let mut read = || {
-        let mut content = Bytes::open(&Source::File(path.to_path_buf()), Compression::None)?;
-        while !content.fill(&mut bytes, 1 << 24)? {
-            if bytes.len() as u64 > MAX_FILE {
-                return Err(Problem::new("the file is larger than 8 GiB").into());
-            }
-        }
-        Ok(())
-    };
-    record(read(), path, &mut problems)?;
-    jishi_recipe::Problems(problems).into_result()?;
-    Ok(bytes)
 }
 
 /// The sizes that a file names, held against its length.

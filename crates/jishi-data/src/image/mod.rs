@@ -1,11 +1,13 @@
 //! Pictures: found in folders, IDX files and tables, decoded, scaled, labelled, split; and prepared for a model.
 
 mod augment;
+mod cifar;
 mod corpus;
 mod decode;
 mod folder;
 mod found;
 mod idx;
+mod packed;
 mod pictures;
 mod preparation;
 mod reading;

@@ -6,11 +6,12 @@ use jishi_recipe::{BadRows, Channels, Data, Image, Problem, Problems};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::cifar;
 use super::corpus::{PICTURES, SourceDigest, drops_missing};
 use super::decode::Bad;
 use super::folder::{self, OTHER_FILE, part_of};
 use super::found::{Content, Found};
-use super::idx::IdxFile;
+use super::packed::Packed;
 use super::pictures::{Pictures, PicturesWriter};
 use super::scaling::Scaling;
 use super::tables::{self, Others};
@@ -129,11 +130,15 @@ impl<'a> Reading<'a> {
         self.files(&files)
     }
 
-    /// A folder: IDX files, class folders, or tables, which are returned.
+    /// A folder: IDX files or CIFAR's, class folders, or tables, which are returned.
     fn folder(&mut self, path: &Path) -> Result<Vec<Source>, DataError> {
-        let idx = IdxFile::in_folder(path);
-        if !idx.is_empty() {
-            self.idx(&idx)?;
+        if let Some(problem) = cifar::pickled(path) {
+            self.problems.push(problem);
+            return Ok(Vec::new());
+        }
+        let packed = Packed::in_folder(path);
+        if !packed.is_empty() {
+            self.packed(&packed)?;
             return Ok(Vec::new());
         }
         let tables = tables_in(path);
@@ -156,14 +161,14 @@ impl<'a> Reading<'a> {
         Ok(Vec::new())
     }
 
-    fn idx(&mut self, files: &[IdxFile]) -> Result<(), DataError> {
-        self.no_column("IDX files")?;
+    fn packed(&mut self, files: &[Packed]) -> Result<(), DataError> {
+        self.no_column("IDX files and CIFAR's")?;
         let split =
-            files.iter().any(|f| f.part == Some(Part::Train)) && files.iter().all(|f| f.part.is_some());
+            files.iter().any(|f| f.part() == Some(Part::Train)) && files.iter().all(|f| f.part().is_some());
         self.split.1 += 1;
         self.split.0 += usize::from(split && files.len() > 1);
         for file in files {
-            self.known.groups.push(file.images.clone());
+            self.known.groups.push(file.path().to_path_buf());
             match file.read(self.known.groups.len() - 1, self.labelled) {
                 Ok(found) => self.take(found, &mut Several::default())?,
                 Err(DataError::Bad(Problems(found))) => {
@@ -172,10 +177,12 @@ impl<'a> Reading<'a> {
                 }
                 Err(error) => return Err(error),
             }
-            self.one(&Source::File(file.images.clone()))?;
-            let labels = file.labels();
-            if labels.is_file() {
-                self.one(&Source::File(labels))?;
+            self.one(&Source::File(file.path().to_path_buf()))?;
+            let beside = file.beside();
+            // All of CIFAR's files have the same names of classes.
+            let known = |name: &str| self.known.digests.iter().any(|digest| digest.name == name);
+            if beside.is_file() && !known(&beside.to_string_lossy()) {
+                self.one(&Source::File(beside))?;
             }
         }
         Ok(())
@@ -192,7 +199,7 @@ impl<'a> Reading<'a> {
             .help(format!("leave out `{key}`: the class of a picture is the name of its folder, or its label in the IDX file")))
     }
 
-    /// Tables, IDX files and single pictures.
+    /// Tables, files of many pictures, and single ones.
     fn files(&mut self, sources: &[Source]) -> Result<(), DataError> {
         if let Some(pixels) = &self.image.pixels
             && !sources.is_empty()
@@ -208,16 +215,16 @@ impl<'a> Reading<'a> {
             self.take(found, &mut Several::default())?;
             return sources.iter().try_for_each(|source| self.one(source));
         }
-        let mut idx = Vec::new();
+        let mut packed = Vec::new();
         let mut rest = Vec::new();
         for source in sources {
             match source {
-                Source::File(path) if IdxFile::of(path).is_some() => idx.extend(IdxFile::of(path)),
+                Source::File(path) if Packed::of(path).is_some() => packed.extend(Packed::of(path)),
                 source => rest.push(source),
             }
         }
-        if !idx.is_empty() {
-            self.idx(&idx)?;
+        if !packed.is_empty() {
+            self.packed(&packed)?;
         }
         let parts: Vec<Option<Part>> = rest.iter().map(|source| part_named(&source.path())).collect();
         let in_splits = parts.iter().all(Option::is_some)
@@ -411,7 +418,7 @@ pub(super) fn has_pictures(path: &Path) -> bool {
     if path.is_dir() {
         tables_in(path).is_empty()
     } else {
-        folder::is_picture(path) || IdxFile::of(path).is_some()
+        folder::is_picture(path) || Packed::of(path).is_some()
     }
 }
 

@@ -205,6 +205,41 @@ fn idx(dims: &[u32], values: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn cifar_files_have_planes_and_named_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // A picture whose reds are 1, greens 2 and blues 3, but for the first pixel.
+    let record = |label: u8| {
+        let mut planes: Vec<u8> = [1u8, 2, 3].iter().flat_map(|v| [*v; 1024]).collect();
+        planes[1024] = 9;
+        [vec![label], planes].concat()
+    };
+    put(&at("data_batch_1.bin"), &[record(0), record(1)].concat());
+    put(&at("data_batch_2.bin"), &[record(1), record(0)].concat());
+    put(&at("test_batch.bin"), &[record(1), record(0)].concat());
+    put(&at("batches.meta.txt"), b"airplane\nautomobile\n\n");
+    let corpus = read(dir.path(), json!({"source": ".", "split": {"validation": 0.5}}), json!({})).unwrap();
+    assert_eq!(corpus.paths[5], "test_batch.bin:2");
+    assert_eq!(corpus.rows[2], [4, 5]);
+    assert_eq!(corpus.labels.as_ref().unwrap().0.names, ["airplane", "automobile"]);
+    assert_eq!(corpus.pictures.get(0).pixels[..6], [1, 9, 3, 1, 2, 3]);
+    let sources = corpus.digests.iter().filter(|d| SourceDigest::is_source(&d.name)).count();
+    assert_eq!((sources, corpus.digests.len()), (3, 4));
+
+    put(&at("data_batch_2.bin"), &record(7));
+    put(&at("test_batch.bin"), &record(1)[..100]);
+    let error = read(dir.path(), json!({"source": "."}), json!({})).unwrap_err().to_string();
+    assert!(error.contains("picture 1 has the label 7, and there are 2 names"), "{error}");
+    assert!(error.contains("expected pictures of 3073 bytes each, found 100 bytes"), "{error}");
+
+    let dir = tempfile::tempdir().unwrap();
+    put(&dir.path().join("data_batch_1"), b"\x80\x02}");
+    put(&dir.path().join("batches.meta"), b"\x80\x02}");
+    let error = read(dir.path(), json!({"source": "."}), json!({})).unwrap_err().to_string();
+    assert!(error.contains("get the binary version"), "{error}");
+}
+
+#[test]
 fn idx_files_plain_and_compressed() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

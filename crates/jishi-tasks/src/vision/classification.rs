@@ -89,7 +89,13 @@ impl ImageClassificationTask {
         self.info.primary_metric
     }
 
-    fn data(&self) -> &LabelledImages {
+    /// Its data; none where a trained model is at work.
+    #[must_use]
+    pub fn data(&self) -> Option<&LabelledImages> {
+        self.data.as_ref()
+    }
+
+    fn rows_there(&self) -> &LabelledImages {
         self.data.as_ref().expect("the loop asks for rows that are there")
     }
 
@@ -138,7 +144,7 @@ impl ImageClassificationTask {
         resamples: usize,
         seed: u64,
     ) -> Result<Measured, TaskError> {
-        let data = self.data();
+        let data = self.rows_there();
         self.measure(model, data, &data.rows[split as usize], resamples, seed)
     }
 
@@ -198,7 +204,7 @@ impl Task for ImageClassificationTask {
     }
 
     fn parts(&self, rows: &[u32], most: usize, pass: &dyn Fn(usize) -> Context) -> Vec<ImageBatch> {
-        let data = self.data();
+        let data = self.rows_there();
         let train = &data.rows[SplitName::Train as usize];
         let rows: Vec<u32> = rows.iter().map(|row| train[*row as usize]).collect();
         let (pass, classes) = (pass(0), self.head.classes());

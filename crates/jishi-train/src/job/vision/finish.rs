@@ -1,5 +1,6 @@
 //! The end of a run on images: evaluation, pictures, package, model card.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -9,14 +10,15 @@ use jishi_recipe::Recipe;
 use jishi_runs::RealFs;
 use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
-use jishi_tasks::Task;
+use jishi_runs::run::RunDir;
+use jishi_tasks::{ClassOutputs, SplitName, Task};
 use jishi_tasks::vision::ImageClassificationTask;
 
-use super::ImagePipeline;
+use super::{ImagePipeline, galleries};
 use super::beginning::Start;
 use super::package::{pack, replay};
 use crate::error::TrainError;
-use crate::job::finish::{end, measure_splits, model_card};
+use crate::job::finish::{end, measure_splits, model_card, write_scene};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
 
@@ -76,10 +78,18 @@ impl Subject for Prepared {
     ) -> Result<(), TrainError> {
         let Finished { run, recipe, model, device } = *finished;
         let (resamples, seed) = (recipe.evaluate.bootstrap, recipe.train.seed);
-        let drawn = measure_splits(run, recipe, manifest, report, "images", |split| {
+        let shown = RefCell::new(None);
+        let mut drawn = measure_splits(run, recipe, manifest, report, "images", |split| {
             let there = self.task.rows(split) > 0;
-            there.then(|| self.task.report(model, split, resamples, seed)).transpose()
+            let measured = there.then(|| self.task.report(model, split, resamples, seed)).transpose()?;
+            if let Some(classes) = measured.as_ref().and_then(|m| m.classes.clone()) {
+                *shown.borrow_mut() = Some((split, classes));
+            }
+            Ok::<_, TrainError>(measured)
         })?;
+        if recipe.evaluate.plots {
+            self.draw(run, seed, shown.into_inner(), &mut drawn)?;
+        }
         let mut package =
             pack(recipe, &self.pipeline, export_weights(model), &self.golden, OUTPUT, device)?;
         package.manifest.metrics = manifest.metrics.clone();
@@ -99,5 +109,34 @@ impl Subject for Prepared {
         end(run, manifest, report, started, |manifest| {
             model_card(&name, recipe, manifest, about, drawn, limits)
         })
+    }
+}
+
+impl Prepared {
+    /// Galleries of training images and of the worst misses, with their titles and files.
+    fn draw(
+        &self,
+        run: &RunDir,
+        seed: u64,
+        shown: Option<(SplitName, ClassOutputs)>,
+        drawn: &mut Vec<(String, String)>,
+    ) -> Result<(), TrainError> {
+        let Some(data) = self.task.data() else { return Ok(()) };
+        let names = &self.task.head().labels().names;
+        let caption = |row: u32| {
+            let labels = data.classes[row as usize].iter();
+            vec![labels.map(|class| names[*class as usize].as_str()).collect::<Vec<_>>().join(", ")]
+        };
+        let training = galleries::in_training(&data.images, &data.rows[0], seed, caption);
+        write_scene(run, "plots/training-images", &training)?;
+        drawn.push(("Images as training sees them".into(), "plots/training-images.png".into()));
+        let misses = shown.and_then(|(split, classes)| {
+            galleries::misses(&data.images, &data.rows[split as usize], split, &classes)
+        });
+        if let Some(scene) = misses {
+            write_scene(run, "plots/worst-misses", &scene)?;
+            drawn.push(("Worst misses".into(), "plots/worst-misses.png".into()));
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 pub mod beginning;
 pub mod classification;
 pub mod finish;
+pub mod galleries;
 pub mod package;
 pub mod predictor;
 pub mod preprocessor;
