@@ -10,6 +10,7 @@ mod images;
 mod kill;
 mod onnx;
 mod place;
+mod pretraining;
 mod texts;
 mod transfer;
 mod tuned;

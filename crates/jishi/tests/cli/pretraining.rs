@@ -1,0 +1,131 @@
+//! Pre-training on images without labels, and what becomes of its models.
+
+use serde_json::Value;
+
+use crate::images::{pictures, png};
+use crate::place::Place;
+
+fn recipe(name: &str, task: &str, image: &str, model: &str, batch: usize) -> String {
+    format!(
+        r#"name = "{name}"
+task = "{task}"
+
+[data]
+source = "pictures"
+split = {{ validation = 0.1, test = 0.2 }}
+
+[image]
+size = 12
+{image}
+
+[model]
+{model}
+
+[train]
+optimizer = {{ name = "adamw", learning_rate = 5e-3 }}
+epochs = 6
+batch = {batch}
+
+[evaluate]
+bootstrap = 20
+"#
+    )
+}
+
+const MAE: &str = "family = \"mae\"\nlayers = 2\nheads = 2\nwidth = 16\npatch = 3\ndecoder_layers = 1";
+const RESNET: &str = "family = \"resnet\"\nblocks = [1, 1]\nwidth = 8";
+const AUGMENT: &str = "augment = [{ name = \"random-crop\", padding = 2 }, { name = \"color-jitter\" }]";
+
+fn mae(name: &str) -> String {
+    recipe(name, "masked-image-modeling", "", MAE, 8)
+}
+
+fn simclr(name: &str, image: &str, batch: usize) -> String {
+    recipe(name, "image-embedding", image, RESNET, batch)
+}
+
+/// Trains a recipe without labels, and a classifier that begins with its model.
+fn learns(place: &Place, text: &str, metric: &str, width: usize) {
+    place.write("first.toml", text);
+    assert_eq!(place.json("verify-resume first.toml --steps 7")["ok"], true);
+    let report = place.json("train first.toml");
+    let metrics = &report["metrics"];
+    assert!(metrics["test"][metric].as_f64().unwrap() > 0.2, "{report}");
+    for split in ["validation", "test"] {
+        let again = place.json(&format!("evaluate first --split {split}"));
+        assert_eq!(again["metrics"][split], metrics[split]);
+    }
+    place.write("new/a.png", png(1, 78, 12));
+    place.write("new/b.png", png(2, 77, 15));
+    let all = &place.json("predict first --input new")["predictions"];
+    assert_eq!(all[0]["image"], "a.png");
+    assert_eq!(all[1]["embedding"].as_array().unwrap().len(), width);
+    let one = &place.json("predict first --input new/b.png")["predictions"];
+    assert_eq!(one[0]["embedding"], all[1]["embedding"]);
+    for command in ["export first --format onnx --out x/m.onnx", "export first --format safetensors --out x"] {
+        place.refuses(command, "tells no labels");
+    }
+
+    for train in ["all", "last"] {
+        let model = format!("from = \"runs/first\"\ntrain = \"{train}\"");
+        place.write("next.toml", recipe(train, "image-classification", "", &model, 8));
+        let report = place.json("train next.toml --set train.epochs=12 --set data.split.by=stratified");
+        let accuracy = report["metrics"]["test"]["accuracy"].as_f64().unwrap();
+        assert!(accuracy >= if train == "all" { 0.9 } else { 0.6 }, "{train}: {report}");
+    }
+    let mean = |run: &str| {
+        let manifest: Value = serde_json::from_str(&place.text(&format!("runs/{run}/model/model.json"))).unwrap();
+        manifest["preprocessing"]["preparation"]["mean"].clone()
+    };
+    assert_eq!(mean("all"), mean("first"));
+}
+
+#[test]
+fn a_masked_autoencoder_learns_and_is_begun_with() {
+    let place = Place::new();
+    pictures(&place, "pictures", 20);
+    learns(&place, &mae("first"), "r2", 16);
+    assert!(place.exists("runs/first/plots/hidden-patches.png"));
+}
+
+#[test]
+fn views_are_compared_and_the_model_is_begun_with() {
+    let place = Place::new();
+    pictures(&place, "pictures", 20);
+    learns(&place, &simclr("first", AUGMENT, 16), "mrr", 16);
+}
+
+#[test]
+fn pictures_need_no_labels() {
+    let place = Place::new();
+    for i in 0..20 {
+        place.write(&format!("pictures/{i}.png"), png(i % 3, i, 12));
+    }
+    place.write("first.toml", mae("first"));
+    assert_eq!(place.json("train first.toml --set train.epochs=1")["rows"]["test"], 4);
+}
+
+#[test]
+fn what_makes_no_sense_without_labels_is_refused() {
+    let place = Place::new();
+    pictures(&place, "pictures", 4);
+    place.write("mae.toml", mae("it"));
+    place.write("same.toml", simclr("it", "", 8));
+    place.write("views.toml", simclr("it", AUGMENT, 8));
+    for (command, words) in [
+        ("check same.toml", "all views are equal"),
+        ("check views.toml --set train.accumulate=2", "compares all of a batch"),
+        ("check views.toml --set train.loss.temperature=0", "`train.loss.temperature`"),
+        ("check mae.toml --set train.loss.temperature=0.1", "text-embedding and image-embedding"),
+        ("check mae.toml --set train.loss.name=focal", "has a loss of its own"),
+        ("check mae.toml --set data.target=label", "learns without labels"),
+        ("check mae.toml --set image.mixup=0.2", "mixes images and their labels"),
+        ("check mae.toml --set model.mask_ratio=1", "`model.mask_ratio`"),
+        ("check mae.toml --set model.decoder_width=6", "multiple of 4"),
+        ("check mae.toml --set model.patch=5", "patch"),
+        ("check mae.toml --set task=image-classification", "can't be trained for"),
+    ] {
+        let said = place.jishi(command).refused().stderr;
+        assert!(said.contains(words), "{command}: {said}");
+    }
+}
