@@ -36,6 +36,8 @@ pub struct About {
     pub chat_template: Option<String>,
     /// What makes a sentence embedding of an encoder's outputs.
     pub sentence: Option<SentenceTransformer>,
+    /// What no file says and had to be supposed, in sentences.
+    pub supposed: Vec<String>,
 }
 
 impl About {

@@ -85,7 +85,8 @@ fn weights(path: &Path) -> Result<Checkpoint, HubError> {
     }
     let tensors = folder::read_weights(path)?;
     let config = torchvision::config(&tensors).map_err(|problem| problem.file(path))?;
-    Ok(Checkpoint { about: About { config, ..About::default() }, tensors })
+    let supposed = torchvision::supposed(&config);
+    Ok(Checkpoint { about: About { config, supposed, ..About::default() }, tensors })
 }
 
 /// The file of a folder with one of these endings, where there is one alone.

@@ -43,6 +43,18 @@ fn shape<'a, const D: usize>(tensors: &'a Tensors, name: &str) -> Result<&'a [us
     })
 }
 
+/// What weights don't tell of a model with this config, in sentences.
+pub(crate) fn supposed(config: &Value) -> Vec<String> {
+    if config["model_type"] != "vit" {
+        return Vec::new();
+    }
+    let (heads, width) = (&config["num_attention_heads"], &config["hidden_size"]);
+    vec![format!(
+        "the weights do not tell how many attention heads there are: {heads} are supposed, as in the paper for a width of \
+         {width}; with another number all predictions are wrong"
+    )]
+}
+
 fn variant(what: &str) -> Problem {
     Problem::new(format!("{what}, which Jishi does not have")).help("choose another model")
 }

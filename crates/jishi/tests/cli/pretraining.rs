@@ -45,12 +45,12 @@ fn simclr(name: &str, image: &str, batch: usize) -> String {
 }
 
 /// Trains a recipe without labels, and a classifier that begins with its model.
-fn learns(place: &Place, text: &str, metric: &str, width: usize) {
+fn learns(place: &Place, text: &str, (metric, least): (&str, f64), width: usize) {
     place.write("first.toml", text);
     assert_eq!(place.json("verify-resume first.toml --steps 7")["ok"], true);
     let report = place.json("train first.toml");
     let metrics = &report["metrics"];
-    assert!(metrics["test"][metric].as_f64().unwrap() > 0.2, "{report}");
+    assert!(metrics["test"][metric].as_f64().unwrap() > least, "{report}");
     for split in ["validation", "test"] {
         let again = place.json(&format!("evaluate first --split {split}"));
         assert_eq!(again["metrics"][split], metrics[split]);
@@ -84,7 +84,7 @@ fn learns(place: &Place, text: &str, metric: &str, width: usize) {
 fn a_masked_autoencoder_learns_and_is_begun_with() {
     let place = Place::new();
     pictures(&place, "pictures", 20);
-    learns(&place, &mae("first"), "r2", 16);
+    learns(&place, &mae("first"), ("r2", 0.3), 16);
     assert!(place.exists("runs/first/plots/hidden-patches.png"));
 }
 
@@ -92,7 +92,7 @@ fn a_masked_autoencoder_learns_and_is_begun_with() {
 fn views_are_compared_and_the_model_is_begun_with() {
     let place = Place::new();
     pictures(&place, "pictures", 20);
-    learns(&place, &simclr("first", AUGMENT, 16), "mrr", 16);
+    learns(&place, &simclr("first", AUGMENT, 16), ("mrr", 0.4), 16);
 }
 
 #[test]

@@ -34,16 +34,19 @@ pub fn import(
     device: &Device,
     say: &mut dyn FnMut(&str),
 ) -> Result<Imported, TrainError> {
+    if let Resolved::Checkpoint(found) = &resolved {
+        found.about.supposed.iter().for_each(|sentence| say(sentence));
+    }
     let found = Pretrained::of(resolved)?;
     let labels = named(found.labels.clone())?;
     let preparation = match &found.preparation {
         Some(preparation) => preparation.clone(),
         None => {
             let usual = preprocessor::usual(&found.config)?;
-            let [height, width, _] = usual.shape();
+            let [height, width, channels] = usual.shape();
+            let figures = if channels == 1 { "to -1…1" } else { "as for ImageNet" };
             say(&format!(
-                "there is no preprocessor_config.json: images are scaled to {height} × {width} and normalised as for \
-                 ImageNet"
+                "there is no preprocessor_config.json: images are scaled to {height} × {width} and normalised {figures}"
             ));
             usual
         }
