@@ -22,6 +22,7 @@ fn model() -> (About, TensorFile) {
             normalise: true,
             max_seq_length: Some(256),
         }),
+        supposed: Vec::new(),
     };
     let tensor = |name: &str, shape: Vec<usize>, data: &[f32]| TensorEntry {
         name: name.into(),
