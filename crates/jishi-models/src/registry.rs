@@ -18,7 +18,7 @@ pub struct Family {
 }
 
 /// All model families.
-pub const FAMILIES: [Family; 10] = [
+pub const FAMILIES: [Family; 12] = [
     Family {
         name: "linear",
         description: "One dense layer: linear or logistic regression.",
@@ -68,6 +68,16 @@ pub const FAMILIES: [Family; 10] = [
         name: "vit",
         description: "A Transformer over the patches of an image: classes and vectors of images.",
         source: "Dosovitskiy et al. 2021",
+    },
+    Family {
+        name: "yolo",
+        description: "A detector without anchors: boxes around the objects of an image.",
+        source: "Redmon et al. 2016; Feng et al. 2021",
+    },
+    Family {
+        name: "ssd",
+        description: "A detector with anchors at every place: boxes around the objects of an image.",
+        source: "Liu et al. 2016",
     },
 ];
 

@@ -40,6 +40,11 @@ const BUILTINS: &[Builtin] = &[
         description: "Tell the handwritten digits of MNIST, with a small ResNet.",
     },
     Builtin {
+        name: "detect-stamps",
+        text: include_str!("../recipes/detect-stamps.toml"),
+        description: "Find the stamps of composed scenes, a box and a class for each, with a small YOLO.",
+    },
+    Builtin {
         name: "shakespeare-char",
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",

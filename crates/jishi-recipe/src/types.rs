@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::language::{
     BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
 };
-use crate::networks::{ResNetModel, VggModel, VitModel};
+use crate::networks::{ResNetModel, SsdModel, VggModel, VitModel, YoloModel};
 use crate::vision::Image;
 
 /// A recipe: one TOML file that describes a whole run.
@@ -70,6 +70,8 @@ pub enum TaskName {
     TextEmbedding,
     /// Predict one or several labels of an image.
     ImageClassification,
+    /// Find the objects of an image: a box and a class for each.
+    Detection,
 }
 
 /// What a task learns from.
@@ -345,6 +347,10 @@ pub enum Model {
     Vgg(VggModel),
     /// Vision Transformer: an image as a row of patches.
     Vit(VitModel),
+    /// YOLO: a detector without anchors.
+    Yolo(YoloModel),
+    /// SSD: a detector with anchors at every place.
+    Ssd(SsdModel),
     /// A model that was trained before, of any family; `from` alone chooses this.
     Pretrained(PretrainedModel),
 }
@@ -854,7 +860,7 @@ impl TaskName {
     pub fn domain(self) -> Domain {
         match self {
             Self::Regression | Self::Classification => Domain::Tables,
-            Self::ImageClassification => Domain::Images,
+            Self::ImageClassification | Self::Detection => Domain::Images,
             Self::CausalLm
             | Self::Dpo
             | Self::MaskedLm
@@ -889,6 +895,7 @@ impl TaskName {
             Self::Translation => "translation",
             Self::TextEmbedding => "text-embedding",
             Self::ImageClassification => "image-classification",
+            Self::Detection => "detection",
         }
     }
 }
@@ -908,6 +915,8 @@ impl Model {
             Self::ResNet(_) => "resnet",
             Self::Vgg(_) => "vgg",
             Self::Vit(_) => "vit",
+            Self::Yolo(_) => "yolo",
+            Self::Ssd(_) => "ssd",
             Self::Pretrained(_) => "pretrained",
         }
     }
@@ -916,7 +925,7 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, Dpo, ImageClassification, MaskedLm, Regression, TextClassification,
+            CausalLm, Classification, Detection, Dpo, ImageClassification, MaskedLm, Regression, TextClassification,
             TextEmbedding, Translation,
         };
         match self {
@@ -925,6 +934,7 @@ impl Model {
             Self::Bert(_) => &[MaskedLm, TextClassification, TextEmbedding],
             Self::EncoderDecoder(_) => &[Translation],
             Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification],
+            Self::Yolo(_) | Self::Ssd(_) => &[Detection],
             Self::Pretrained(_) => &[
                 CausalLm,
                 Dpo,

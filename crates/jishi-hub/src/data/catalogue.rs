@@ -87,7 +87,7 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|e| e.name == name)
 }
 
-static ENTRIES: [Entry; 15] = [
+static ENTRIES: [Entry; 16] = [
     Entry {
         name: "amazon-reviews",
         description: "Sentences of product reviews on Amazon, with the mean of 20 people's scores from -4 to 4",
@@ -281,6 +281,20 @@ static ENTRIES: [Entry; 15] = [
         )],
         rows: Some(233),
         convert: Convert::Sotu,
+    },
+    Entry {
+        name: "stamp-scenes",
+        description: "Scenes of 128 x 128 pixels composed of 1 to 5 stamps of 9 classes, with boxes as COCO JSON",
+        licence: "GPL-2 (Tux Paint's stamps)",
+        sources: &[source(
+            Client::Apt,
+            "tuxpaint-stamps-default",
+            "2022.06.04-1",
+            160_880_444,
+            "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+        )],
+        rows: Some(2000),
+        convert: Convert::StampScenes,
     },
     Entry {
         name: "tweets",

@@ -29,6 +29,8 @@ impl Checker<'_> {
             Model::ResNet(m) => return self.resnet(m),
             Model::Vgg(m) => return self.vgg(m),
             Model::Vit(m) => return self.vit(m),
+            Model::Yolo(m) => return self.yolo(m),
+            Model::Ssd(m) => return self.ssd(m),
             Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {

@@ -1,7 +1,8 @@
 //! Checks of recipes that learn from images.
 
 use super::Checker;
-use crate::networks::{ResNetModel, VggModel, VitModel};
+use crate::networks::{ResNetModel, SsdModel, VggModel, VitModel, YoloModel};
+use crate::types::TaskName;
 use crate::vision::Image;
 
 /// Layers of the ResNets of the paper.
@@ -11,6 +12,7 @@ const VGGS: [usize; 4] = [11, 13, 16, 19];
 
 impl Checker<'_> {
     pub(super) fn image(&mut self, image: &Image) {
+        self.boxes(image);
         let Some(share) = image.crop_pct else { return };
         if !(0.1..=1.0).contains(&share) {
             let message = format!("`image.crop_pct`: expected 0.1 to 1, found {share}");
@@ -20,6 +22,49 @@ impl Checker<'_> {
             let message = "`image.crop_pct` is a share of `image.size`, which is not set";
             self.fault(&["image.crop_pct"], message, "for example: size = 224");
         }
+    }
+
+    /// Keys that have boxes to think of.
+    fn boxes(&mut self, image: &Image) {
+        self.number("image.mosaic", image.mosaic, (0.0..=1.0).contains(&image.mosaic), "from 0 to 1");
+        let task = self.recipe.task;
+        if task != TaskName::Detection {
+            if image.mosaic != 0.0 {
+                let message = format!("`image.mosaic` is for detection, and the task is {}", task.name());
+                self.fault(&["image.mosaic", "task"], message, "leave it out");
+            }
+            return;
+        }
+        let set = [
+            ("image.mixup", image.mixup != 0.0),
+            ("image.cutmix", image.cutmix != 0.0),
+            ("image.crop_pct", image.crop_pct.is_some()),
+            ("image.pixels", image.pixels.is_some()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+            let message = format!("`{key}` is for image-classification, and the task is detection");
+            self.fault(&[key, "task"], message, "leave it out");
+        }
+    }
+
+    fn overlap(&mut self, nms: f64) {
+        self.number("model.nms", nms, nms > 0.0 && nms <= 1.0, "above 0 and up to 1");
+    }
+
+    pub(super) fn yolo(&mut self, model: &YoloModel) {
+        for (key, value) in [("model.width", model.width), ("model.depth", model.depth)] {
+            self.at_least(key, value.unwrap_or(1), 1);
+        }
+        if model.width.is_some_and(|width| width % 4 != 0) {
+            let message = format!("`model.width`: expected a multiple of 4, found {}", model.width());
+            self.fault(&["model.width"], message, "16 is the width of scale \"n\"");
+        }
+        self.overlap(model.nms);
+    }
+
+    pub(super) fn ssd(&mut self, model: &SsdModel) {
+        self.at_least("model.width", model.width.unwrap_or(1), 1);
+        self.overlap(model.nms);
     }
 
     fn depth(&mut self, depth: usize, known: &[usize]) {

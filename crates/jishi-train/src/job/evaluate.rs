@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use jishi_data::LedgerSummary;
 use jishi_data::image::ImageCorpus;
 use jishi_data::text::corpus::Part;
-use jishi_recipe::{Domain, Problem, TaskName};
+use jishi_recipe::{Domain, Problem, Recipe, TaskName};
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
 use jishi_tasks::{Measured, SplitName};
@@ -19,6 +19,7 @@ use crate::job::predict::Predictor;
 use crate::job::prepare::Source;
 use crate::job::report::{Intervals, Metrics, measure, of_measured};
 use crate::job::train::fingerprints;
+use crate::job::vision::detection::DetectionPredictor;
 use crate::job::vision::{self, ImagePredictor};
 
 /// What an evaluation gives.
@@ -57,7 +58,7 @@ pub fn on_file(
         return text(&predictor, model, &mut source, Part::Train, "test", file.display().to_string());
     }
     if domain == Some(Domain::Images) {
-        let predictor = ImagePredictor::load(model, device)?;
+        let predictor = OnImages::load(model, device)?;
         let corpus = predictor.read(file)?;
         let rows: Vec<u32> = (0..corpus.pictures.len() as u32).collect();
         return images(&predictor, model, &corpus, &rows, "test", file.display().to_string());
@@ -98,12 +99,12 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
     // A fold's folder is called fold-K.
     let fold = run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1);
     if domain == Some(Domain::Images) {
-        let predictor = ImagePredictor::load(&model, device)?;
-        let corpus = vision::source::again(&predictor.recipe, &manifest.data)?;
+        let predictor = OnImages::load(&model, device)?;
+        let corpus = vision::source::again(predictor.recipe(), &manifest.data)?;
         if vision::source::fingerprints(&corpus) != manifest.data {
             return Err(changed());
         }
-        let splits = corpus.splits(&predictor.recipe.data.split)?;
+        let splits = corpus.splits(&predictor.recipe().data.split)?;
         let rows = &splits[(fold - 1).min(splits.len() - 1)][split as usize];
         return images(&predictor, &model, &corpus, rows, split.name(), split.name().to_owned());
     }
@@ -152,8 +153,44 @@ fn text(
     Ok(report(measured, model, rows, source.corpus.ledger.summary(), split, data))
 }
 
+/// A model of images that can be measured.
+enum OnImages {
+    Classes(Box<ImagePredictor>),
+    Boxes(Box<DetectionPredictor>),
+}
+
+impl OnImages {
+    fn load(model: &Path, device: &Device) -> Result<Self, TrainError> {
+        Ok(match task_of(model)? {
+            Some(TaskName::Detection) => Self::Boxes(DetectionPredictor::load(model, device)?.into()),
+            _ => Self::Classes(ImagePredictor::load(model, device)?.into()),
+        })
+    }
+
+    fn recipe(&self) -> &Recipe {
+        match self {
+            Self::Classes(predictor) => &predictor.recipe,
+            Self::Boxes(predictor) => &predictor.recipe,
+        }
+    }
+
+    fn read(&self, file: &Path) -> Result<ImageCorpus, TrainError> {
+        match self {
+            Self::Classes(predictor) => predictor.read(file),
+            Self::Boxes(predictor) => predictor.read(file),
+        }
+    }
+
+    fn evaluate(&self, source: &ImageCorpus, rows: &[u32]) -> Result<Measured, TrainError> {
+        match self {
+            Self::Classes(predictor) => predictor.evaluate(source, rows),
+            Self::Boxes(predictor) => predictor.evaluate(source, rows),
+        }
+    }
+}
+
 fn images(
-    predictor: &ImagePredictor,
+    predictor: &OnImages,
     model: &Path,
     corpus: &ImageCorpus,
     rows: &[u32],

@@ -4,6 +4,7 @@ mod help;
 mod plays;
 mod poetry;
 mod rows;
+mod scenes;
 
 use std::fs;
 use std::io;
@@ -34,6 +35,8 @@ pub(super) enum Convert {
     BbcNews,
     Sotu,
     MobyDick,
+    /// Scenes of Tux Paint's stamps, with boxes.
+    StampScenes,
 }
 
 /// Writes the files of `archives` into the folder `out`. The number of rows, where there are rows.
@@ -49,6 +52,7 @@ pub(super) fn convert(how: Convert, archives: &[PathBuf], out: &Path) -> Result<
         Convert::SentimentZh => rows::sentiment_zh(first, out).map(Some),
         Convert::BbcNews => rows::bbc_news(first, out).map(Some),
         Convert::Sotu => rows::sotu(first, out).map(Some),
+        Convert::StampScenes => scenes::scenes(first, out).map(Some),
         Convert::MobyDick => rows::moby_dick(first, out).map(|()| None),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod beginning;
 pub mod classification;
+pub mod detection;
 pub mod finish;
 pub mod predictor;
 pub mod preprocessor;
@@ -66,6 +67,12 @@ pub fn with_prepared<W: Work>(
             let (count, files) = (splits.len(), source::fingerprints(&source));
             let prepare = |fold: usize| classification::prepare(recipe, base, &source, &splits[fold], device);
             work.run(Folds::new(count, files, prepare))
+        }
+        TaskName::Detection => {
+            let source = source::read(recipe, base)?;
+            let splits = source.splits(&recipe.data.split)?;
+            let (count, files) = (splits.len(), source::fingerprints(&source));
+            work.run(Folds::new(count, files, |fold| detection::prepare(recipe, &source, &splits[fold], device)))
         }
         other => Err(Problem::new(format!("{} is not a task on images", other.name())).into()),
     }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use jishi_data::image::{Augmentation, ImageCorpus, Pictures};
 use jishi_data::write::Values;
 use jishi_models::{ImageConfig, ImageModel, import_weights};
-use jishi_recipe::{BadRows, Data, Domain, Image, OneOrMany, Problem, Recipe};
+use jishi_recipe::{BadRows, Data, Image, OneOrMany, Problem, Recipe, TaskName};
 use jishi_runs::Package;
 use jishi_tasks::Measured;
 use jishi_tasks::vision::classification::LabelledImages;
@@ -48,8 +48,8 @@ impl ImagePredictor {
         let manifest = &package.manifest;
         let recipe: Recipe =
             serde_json::from_value(manifest.recipe.clone()).map_err(|e| damaged(dir, "recipe", &e))?;
-        if recipe.task.domain() != Domain::Images {
-            let message = format!("this is a model of {}, and not of images", recipe.task.name());
+        if recipe.task != TaskName::ImageClassification {
+            let message = format!("this is a model of {}, and not of image-classification", recipe.task.name());
             return Err(Problem::new(message).file(dir).into());
         }
         let pipeline = ImagePipeline::of(manifest, dir)?;
@@ -134,14 +134,7 @@ impl ImagePredictor {
     /// # Errors
     /// A file that is missing.
     pub fn golden_files(&self) -> Result<Vec<(&str, &[u8])>, TrainError> {
-        let Package { manifest, files, .. } = &self.package;
-        let file = |input: &Map<String, Value>| {
-            let name = input.get(GOLDEN_IMAGE).and_then(Value::as_str).unwrap_or_default();
-            let missing = || damaged(Path::new(name), "files", &"a golden image is missing");
-            let (name, bytes) = files.get_key_value(name).ok_or_else(missing)?;
-            Ok((name.as_str(), bytes.as_slice()))
-        };
-        manifest.golden.inputs.iter().map(file).collect()
+        golden_files(&self.package)
     }
 
     /// Predictions for an image, the images of a folder, or those that a table names, as columns, and how many images.
@@ -198,4 +191,19 @@ impl ImagePredictor {
         let (resamples, seed) = (self.recipe.evaluate.bootstrap, self.recipe.train.seed);
         Ok(self.task.measure(&self.model, &data, rows, resamples, seed)?)
     }
+}
+
+/// Names and bytes of the files of a package's golden images.
+///
+/// # Errors
+/// A file that is missing.
+pub(crate) fn golden_files(package: &Package) -> Result<Vec<(&str, &[u8])>, TrainError> {
+    let Package { manifest, files, .. } = package;
+    let file = |input: &Map<String, Value>| {
+        let name = input.get(GOLDEN_IMAGE).and_then(Value::as_str).unwrap_or_default();
+        let missing = || damaged(Path::new(name), "files", &"a golden image is missing");
+        let (name, bytes) = files.get_key_value(name).ok_or_else(missing)?;
+        Ok((name.as_str(), bytes.as_slice()))
+    };
+    manifest.golden.inputs.iter().map(file).collect()
 }
