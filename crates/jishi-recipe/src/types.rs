@@ -925,8 +925,8 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, Detection, Dpo, ImageClassification, MaskedLm, Regression, TextClassification,
-            TextEmbedding, Translation,
+            CausalLm, Classification, Detection, Dpo, ImageClassification, MaskedLm, Regression,
+            TextClassification, TextEmbedding, Translation,
         };
         match self {
             Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],

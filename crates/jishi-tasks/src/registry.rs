@@ -184,13 +184,21 @@ pub const TASKS: [TaskInfo; 10] = [
         default_loss: LossName::CrossEntropy,
         primary_metric: "map_50",
         metrics: &[
-            metric("map", Direction::Higher, "average precision, mean over classes and overlaps of 0.5 to 0.95, as COCO"),
+            metric(
+                "map",
+                Direction::Higher,
+                "average precision, mean over classes and overlaps of 0.5 to 0.95, as COCO",
+            ),
             metric("map_50", Direction::Higher, "average precision at an overlap of 0.5, mean over classes"),
             metric("map_75", Direction::Higher, "average precision at an overlap of 0.75, mean over classes"),
             metric("map_small", Direction::Higher, "`map` of objects of less than 32² pixels"),
             metric("map_medium", Direction::Higher, "`map` of objects of 32² to 96² pixels"),
             metric("map_large", Direction::Higher, "`map` of objects of more than 96² pixels"),
-            metric("ar_1", Direction::Higher, "recall with one box an image and class, mean over overlaps and classes"),
+            metric(
+                "ar_1",
+                Direction::Higher,
+                "recall with one box an image and class, mean over overlaps and classes",
+            ),
             metric("ar_10", Direction::Higher, "recall with 10 boxes an image and class"),
             metric("ar_100", Direction::Higher, "recall with 100 boxes an image and class"),
             metric("ar_small", Direction::Higher, "`ar_100` of objects of less than 32² pixels"),

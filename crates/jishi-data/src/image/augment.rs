@@ -129,7 +129,8 @@ impl Augmentation {
         let stride = view.width * C;
         let frame = Frame { pixels: view.pixels, stride, start: top * stride + left * C };
         let size = [height, width];
-        let mut work = Work::<C> { size, frame, flips: [false; 2], map: None, back: Map::NONE, drawn: false, out };
+        let mut work =
+            Work::<C> { size, frame, flips: [false; 2], map: None, back: Map::NONE, drawn: false, out };
         for step in &self.steps {
             self.step(step, &mut work, &mut draws);
         }

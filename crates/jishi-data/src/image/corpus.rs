@@ -288,7 +288,8 @@ impl ImageCorpus {
                 );
                 let problem = self.place(row as usize, Problem::new(message));
                 if self.objects.is_some() {
-                    return problem.help("add pictures with this class, split with another `seed`, or leave it out");
+                    return problem
+                        .help("add pictures with this class, split with another `seed`, or leave it out");
                 }
                 problem.help("split with `by = \"stratified\"`, add pictures of this class, or leave it out")
             }));
@@ -301,7 +302,11 @@ impl ImageCorpus {
     fn place(&self, row: usize, problem: Problem) -> Problem {
         let (group, line) = self.places[row];
         let group = &self.groups[group as usize];
-        if group.is_dir() || self.objects.is_some() { problem.file(&self.paths[row]) } else { problem.file(group).line(line) }
+        if group.is_dir() || self.objects.is_some() {
+            problem.file(&self.paths[row])
+        } else {
+            problem.file(group).line(line)
+        }
     }
 
     /// The labels, with the counts of these training rows.

@@ -6,7 +6,7 @@ use jishi_recipe::{BadRows, Channels, Data, Image, Problem, Problems};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::boxes::{self, Boxes, Marks, NO_FILE, Object, CUT};
+use super::boxes::{self, Boxes, CUT, Marks, NO_FILE, Object};
 use super::corpus::{PICTURES, SourceDigest, drops_missing};
 use super::decode::Bad;
 use super::folder::{self, OTHER_FILE, part_of};
@@ -99,7 +99,12 @@ impl Several {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(data: &'a Data, image: &'a Image, labelled: bool, boxed: bool) -> Result<Self, DataError> {
+    pub(super) fn new(
+        data: &'a Data,
+        image: &'a Image,
+        labelled: bool,
+        boxed: bool,
+    ) -> Result<Self, DataError> {
         let options = ReadOptions::from_recipe(data)?;
         Ok(Self {
             data,
@@ -201,13 +206,15 @@ impl<'a> Reading<'a> {
         let count = faults.len();
         for (i, fault) in faults.into_iter().enumerate() {
             if drop {
-                let entry = self.known.ledger.entry(Action::Changed, fault.reason, Some(BOXES), None, &fault.file);
+                let entry =
+                    self.known.ledger.entry(Action::Changed, fault.reason, Some(BOXES), None, &fault.file);
                 self.known.ledger.push(entry, fault.line);
             } else if i < SHOWN {
                 self.problems.push(Problem::new(fault.message).file(fault.file));
             } else if i == SHOWN {
                 let message = format!("and {} more faults of boxes", count - SHOWN);
-                let help = "correct them, or set `bad_rows = \"drop\"` in `[data]` to leave out what is wrong";
+                let help =
+                    "correct them, or set `bad_rows = \"drop\"` in `[data]` to leave out what is wrong";
                 self.problems.push(Problem::new(message).help(help));
             }
         }
@@ -396,8 +403,14 @@ impl<'a> Reading<'a> {
                     Ok(_) if !row.marks.as_ref().is_none_or(|marks| fits(marks, outcome.size)) => {
                         let [height, width] = outcome.size;
                         let [h, w] = row.marks.and_then(|marks| marks.size).unwrap_or_default();
-                        let message = format!("its labels are of {h} × {w} pixels, and it has {height} × {width}");
-                        self.bad.push((row.group, row.line, row.path, Bad::new("another size than its labels say", message)));
+                        let message =
+                            format!("its labels are of {h} × {w} pixels, and it has {height} × {width}");
+                        self.bad.push((
+                            row.group,
+                            row.line,
+                            row.path,
+                            Bad::new("another size than its labels say", message),
+                        ));
                     }
                     Ok(picture) => {
                         self.pictures.push(picture.view())?;
@@ -463,7 +476,19 @@ impl<'a> Reading<'a> {
         }
         let pictures = self.pictures.finish()?;
         let objects = self.boxed.then_some((names, objects));
-        Ok(Finished { pictures, targets, keys, parts, paths, places, groups, digests, ledger, sizes, objects })
+        Ok(Finished {
+            pictures,
+            targets,
+            keys,
+            parts,
+            paths,
+            places,
+            groups,
+            digests,
+            ledger,
+            sizes,
+            objects,
+        })
     }
 
     /// Pictures that can't be used: errors, or dropped.

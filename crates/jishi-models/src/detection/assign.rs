@@ -42,9 +42,8 @@ pub fn task_aligned(
         let [left, top, right, bottom] = truth.place;
         let middle = [(left + right) / 2.0, (top + bottom) / 2.0];
         let away = |point: &[f32; 2]| (point[0] - middle[0]).powi(2) + (point[1] - middle[1]).powi(2);
-        let inside = |point: &[f32; 2]| {
-            point[0] > left && point[0] < right && point[1] > top && point[1] < bottom
-        };
+        let inside =
+            |point: &[f32; 2]| point[0] > left && point[0] < right && point[1] > top && point[1] < bottom;
         let mut candidates: Vec<(f32, f32, usize, f32)> = Vec::new();
         let mut consider = |place: usize, point: &[f32; 2]| {
             let overlap = overlap(boxes[place], truth.place);

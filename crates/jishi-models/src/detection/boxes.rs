@@ -38,8 +38,7 @@ pub fn suppress(mut found: Vec<Found>, limit: f32, most: usize) -> Vec<Found> {
     found.truncate(LOOKED_AT);
     let mut kept: Vec<Found> = Vec::new();
     for one in found {
-        let again =
-            |known: &Found| known.class == one.class && overlap(known.place, one.place) > limit;
+        let again = |known: &Found| known.class == one.class && overlap(known.place, one.place) > limit;
         if !kept.iter().any(again) {
             kept.push(one);
             if kept.len() == most {

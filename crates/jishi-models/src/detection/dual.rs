@@ -62,8 +62,7 @@ impl Sub for Dual {
 impl Mul for Dual {
     type Output = Self;
     fn mul(self, other: Self) -> Self {
-        let slopes =
-            std::array::from_fn(|i| self.slopes[i] * other.value + self.value * other.slopes[i]);
+        let slopes = std::array::from_fn(|i| self.slopes[i] * other.value + self.value * other.slopes[i]);
         Self { value: self.value * other.value, slopes }
     }
 }
@@ -95,8 +94,7 @@ pub(super) fn complete_overlap(place: [f64; 4], truth: [f64; 4], weight: Option<
     let (around_w, around_h) = (right.max(tr) - left.min(tl), bottom.max(tb) - top.min(tt));
     let diagonal = around_w.square() + around_h.square() + constant(EPS);
     let quarter = constant(0.25);
-    let apart =
-        ((left + right - tl - tr).square() + (top + bottom - tt - tb).square()) * quarter / diagonal;
+    let apart = ((left + right - tl - tr).square() + (top + bottom - tt - tb).square()) * quarter / diagonal;
     let angle = (true_width / true_height).atan() - (width / height).atan();
     let shape = angle.square() * constant(4.0 / std::f64::consts::PI.powi(2));
     let weight = weight.unwrap_or_else(|| shape.value / (1.0 - iou.value + shape.value + EPS));

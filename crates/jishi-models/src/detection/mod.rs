@@ -225,9 +225,8 @@ fn with_gradients(
     numbers: &[f32],
     value: f64,
 ) -> Tensor<1> {
-    let product = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
+    let product =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
     let rest = value - product(&of_classes, logits) - product(&of_boxes, numbers);
     let device = classes.device().inner();
     let constant = |values: Vec<f32>, like: &Tensor<3>| -> Tensor<3> {

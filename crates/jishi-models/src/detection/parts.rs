@@ -47,12 +47,7 @@ pub(super) struct CrossStage {
 }
 
 impl CrossStage {
-    pub(super) fn init(
-        scope: &Scope,
-        [inputs, outputs]: [usize; 2],
-        blocks: usize,
-        residual: bool,
-    ) -> Self {
+    pub(super) fn init(scope: &Scope, [inputs, outputs]: [usize; 2], blocks: usize, residual: bool) -> Self {
         let half = outputs / 2;
         let conv = |name: String, inputs, outputs, kernel| {
             ConvNorm::init(&scope.child(&name), inputs, outputs, kernel, 1)
@@ -61,7 +56,12 @@ impl CrossStage {
             through: conv("through".into(), inputs, half, 1),
             past: conv("past".into(), inputs, half, 1),
             blocks: (0..blocks)
-                .map(|i| (conv(format!("blocks.{i}.0"), half, half, 3), conv(format!("blocks.{i}.1"), half, half, 3)))
+                .map(|i| {
+                    (
+                        conv(format!("blocks.{i}.0"), half, half, 3),
+                        conv(format!("blocks.{i}.1"), half, half, 3),
+                    )
+                })
                 .collect(),
             join: conv("join".into(), 2 * half, outputs, 1),
             residual,

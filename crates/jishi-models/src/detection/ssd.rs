@@ -79,7 +79,10 @@ impl SsdConfig {
         sizes(&[
             (
                 height.min(width) >= 2 * STRIDE,
-                format!("an SSD takes images of at least {0} × {0} pixels, and these have {height} × {width}", 2 * STRIDE),
+                format!(
+                    "an SSD takes images of at least {0} × {0} pixels, and these have {height} × {width}",
+                    2 * STRIDE
+                ),
                 "for example: size = 300 in [image]",
             ),
             (channels > 0, "images have no channels".into(), "1 for grey, 3 for colours"),
@@ -97,7 +100,8 @@ impl SsdConfig {
         }
         let mut levels = vec![level];
         while levels.len() < LEVELS && level.into_iter().min() > Some(1) {
-            level = if levels.len() == 1 { level.map(|s| self.halved(s)) } else { level.map(|s| s.div_ceil(2)) };
+            level =
+                if levels.len() == 1 { level.map(|s| self.halved(s)) } else { level.map(|s| s.div_ceil(2)) };
             levels.push(level);
         }
         levels
@@ -167,7 +171,9 @@ impl Ssd {
             };
             layers.iter().enumerate().map(layer).collect()
         };
-        let (stages, second): (Vec<Vec<(usize, usize, usize)>>, Vec<(usize, usize, usize)>) = match config.backbone {
+        let (stages, second): (Vec<Vec<(usize, usize, usize)>>, Vec<(usize, usize, usize)>) = match config
+            .backbone
+        {
             Backbone::Light => (
                 vec![vec![(w, 3, 2)], vec![(2 * w, 3, 2), (2 * w, 3, 1)], vec![(4 * w, 3, 2), (4 * w, 3, 1)]],
                 vec![(8 * w, 3, 2), (8 * w, 3, 1)],
@@ -292,7 +298,10 @@ pub fn scored(config: &SsdConfig, classes: &[f32], boxes: &[f32]) -> (Vec<f32>, 
         scores.extend_from_slice(&shares[1..]);
     }
     let numbers = boxes.as_chunks::<4>().0.iter();
-    (scores, anchors(config).into_iter().zip(numbers).map(|(anchor, numbers)| decode(anchor, *numbers)).collect())
+    (
+        scores,
+        anchors(config).into_iter().zip(numbers).map(|(anchor, numbers)| decode(anchor, *numbers)).collect(),
+    )
 }
 
 /// The loss of a batch (§2.2, eq. 1): cross-entropy of matched anchors and of the three times as many others of an image

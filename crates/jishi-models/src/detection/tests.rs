@@ -41,7 +41,10 @@ fn truths() -> Vec<Vec<Truth>> {
 }
 
 fn close(found: f64, expected: f64, what: &str) {
-    assert!((found - expected).abs() <= 2e-3 * expected.abs().max(1e-2), "{what}: {found}, expected {expected}");
+    assert!(
+        (found - expected).abs() <= 2e-3 * expected.abs().max(1e-2),
+        "{what}: {found}, expected {expected}"
+    );
 }
 
 /// The slope of `f` along a value of `x`.
@@ -140,7 +143,8 @@ fn the_surest_of_boxes_that_overlap_is_kept() {
 
 #[test]
 fn places_are_assigned_to_what_they_say_and_overlap() {
-    let points: Vec<[f32; 2]> = (0..64).map(|i| [(i % 8) as f32 * 8.0 + 4.0, (i / 8) as f32 * 8.0 + 4.0]).collect();
+    let points: Vec<[f32; 2]> =
+        (0..64).map(|i| [(i % 8) as f32 * 8.0 + 4.0, (i / 8) as f32 * 8.0 + 4.0]).collect();
     let around = |i: usize, half: f32| {
         let [x, y] = points[i];
         [x - half, y - half, x + half, y + half]
@@ -218,9 +222,8 @@ fn gradients_of_a_yolo_are_differences() {
     let mut gradient = vec![0.0; 64];
     yolo::of_box_with(at, numbers, truth, Some(weight), 1.0, &mut gradient);
     for i in (0..64).step_by(5) {
-        let expected = slope(numbers, i, |n| {
-            yolo::of_box_with(at, n, truth, Some(weight), 1.0, &mut vec![0.0; 64])
-        });
+        let expected =
+            slope(numbers, i, |n| yolo::of_box_with(at, n, truth, Some(weight), 1.0, &mut vec![0.0; 64]));
         close(f64::from(gradient[i]), expected, "a number for a box");
     }
     // Places that find nothing have no box to learn.
@@ -235,7 +238,8 @@ fn gradients_of_an_ssd_are_differences() {
     let truths = truths();
     let (classes, boxes) = (random(5, 3 * places * 4, 1.0), random(6, 3 * places * 4, 0.7));
     let loss = ssd::loss(&config, &classes, &boxes, &truths);
-    let learned = |values: &[f32]| -> Vec<usize> { (0..values.len()).filter(|i| values[*i] != 0.0).collect() };
+    let learned =
+        |values: &[f32]| -> Vec<usize> { (0..values.len()).filter(|i| values[*i] != 0.0).collect() };
     let (of_classes, of_boxes) = (learned(&loss.classes), learned(&loss.boxes));
     // Three negatives for each match, and three of the image without objects.
     assert_eq!(of_classes.len() / 4, of_boxes.len() / 4 * 4 + 3);

@@ -64,11 +64,17 @@ impl YoloConfig {
         sizes(&[
             (
                 fits(height) && fits(width),
-                format!("a YOLO takes images whose sides are multiples of {largest}, and these have {height} × {width}"),
+                format!(
+                    "a YOLO takes images whose sides are multiples of {largest}, and these have {height} × {width}"
+                ),
                 "for example: size = 320 in [image]",
             ),
             (channels > 0, "images have no channels".into(), "1 for grey, 3 for colours"),
-            (self.width > 0 && self.width.is_multiple_of(4), format!("`model.width` is {}", self.width), "16 is usual"),
+            (
+                self.width > 0 && self.width.is_multiple_of(4),
+                format!("`model.width` is {}", self.width),
+                "16 is usual",
+            ),
             (self.depth > 0, "`model.depth` is 0".into(), "1 is usual"),
             (self.classes > 0, "a detector of no classes".into(), "the data needs at least one"),
         ])

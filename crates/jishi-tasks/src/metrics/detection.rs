@@ -52,8 +52,7 @@ const RECALLS: usize = 101;
 /// Most boxes of an image and class, and fewer for recall.
 const MOST: [usize; 3] = [1, 10, 100];
 /// Square pixels of an object, least and greatest: all, small, medium, large.
-const AREAS: [[f64; 2]; 4] =
-    [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
+const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
 
 /// Boxes of one image and class, matched at every overlap.
 struct Matched {
@@ -103,7 +102,8 @@ fn overlap(found: &[f64; 4], object: &Object) -> f64 {
 #[must_use]
 pub fn coco(pictures: &[Looked<'_>], classes: usize) -> Report {
     // [size][most][class]
-    let mut all: Vec<Vec<Vec<Option<Counted>>>> = AREAS.iter().map(|_| MOST.map(|_| Vec::new()).into()).collect();
+    let mut all: Vec<Vec<Vec<Option<Counted>>>> =
+        AREAS.iter().map(|_| MOST.map(|_| Vec::new()).into()).collect();
     for class in 0..classes as u32 {
         let boxes: Vec<(Vec<&Detection>, Vec<&Object>, Vec<Vec<f64>>)> = pictures
             .iter()
@@ -133,7 +133,12 @@ pub fn coco(pictures: &[Looked<'_>], classes: usize) -> Report {
     report(&all)
 }
 
-fn matched(found: &[&Detection], actual: &[&Object], overlaps: &[Vec<f64>], [least, greatest]: [f64; 2]) -> Matched {
+fn matched(
+    found: &[&Detection],
+    actual: &[&Object],
+    overlaps: &[Vec<f64>],
+    [least, greatest]: [f64; 2],
+) -> Matched {
     let beyond = |area: f64| area < least || area > greatest;
     let ignore: Vec<bool> = actual.iter().map(|o| o.crowd || beyond(o.area)).collect();
     // Objects that count come first.
@@ -229,7 +234,8 @@ fn report(all: &[Vec<Vec<Option<Counted>>>]) -> Report {
         };
         mean(all[size][2].iter().flatten().flat_map(of))
     };
-    let recall = |size: usize, most: usize| mean(all[size][most].iter().flatten().flat_map(|c| c.recall.clone()));
+    let recall =
+        |size: usize, most: usize| mean(all[size][most].iter().flatten().flat_map(|c| c.recall.clone()));
     let figures = [
         ("map", precision(0, None)),
         ("map_50", precision(0, Some(0))),
@@ -262,7 +268,8 @@ pub fn misses(picture: &Looked<'_>, least: f64) -> [usize; 2] {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let (mut taken, mut wrong) = (vec![false; picture.actual.len()], 0);
     for detection in found {
-        let free = picture.actual.iter().enumerate().filter(|(i, o)| o.class == detection.class && !taken[*i]);
+        let free =
+            picture.actual.iter().enumerate().filter(|(i, o)| o.class == detection.class && !taken[*i]);
         let best = free
             .map(|(i, object)| (overlap(&detection.place, object), i))
             .filter(|(overlap, _)| *overlap >= 0.5)
@@ -273,6 +280,7 @@ pub fn misses(picture: &Looked<'_>, least: f64) -> [usize; 2] {
             None => wrong += 1,
         }
     }
-    let missed = picture.actual.iter().zip(&taken).filter(|(object, taken)| !object.crowd && !**taken).count();
+    let missed =
+        picture.actual.iter().zip(&taken).filter(|(object, taken)| !object.crowd && !**taken).count();
     [missed, wrong]
 }

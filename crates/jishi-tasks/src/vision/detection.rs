@@ -83,7 +83,10 @@ impl DetectionTask {
     pub fn does(&self) -> String {
         let shown = self.names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
         let more = if self.names.len() > 10 { ", …" } else { "" };
-        format!("finds the objects of an image, each with a box around it, of {} classes: {shown}{more}", self.names.len())
+        format!(
+            "finds the objects of an image, each with a box around it, of {} classes: {shown}{more}",
+            self.names.len()
+        )
     }
 
     /// The metric that is shown first.
@@ -269,7 +272,11 @@ impl Task for DetectionTask {
         // Constants need no tape.
         let device = self.device.clone().inner();
         let part = |scenes: &[jishi_data::image::Scene]| SceneBatch {
-            input: tensor(scenes.iter().flat_map(|s| s.values.iter().copied()).collect(), &data.scenes, &device),
+            input: tensor(
+                scenes.iter().flat_map(|s| s.values.iter().copied()).collect(),
+                &data.scenes,
+                &device,
+            ),
             truths: scenes.iter().map(|scene| learned(&scene.objects)).collect(),
         };
         scenes.chunks(most).map(part).collect()

@@ -52,12 +52,8 @@ fn figures_are_those_of_pycocotools() {
 
 #[test]
 fn perfect_boxes_reach_one_and_none_reach_zero() {
-    let object = |class, left: f64| Object {
-        class,
-        place: [left, 0.0, left + 20.0, 20.0],
-        area: 400.0,
-        crowd: false,
-    };
+    let object =
+        |class, left: f64| Object { class, place: [left, 0.0, left + 20.0, 20.0], area: 400.0, crowd: false };
     let actual = [object(0, 0.0), object(1, 50.0)];
     let found: Vec<Detection> =
         actual.iter().map(|o| Detection { class: o.class, score: 0.9, place: o.place }).collect();

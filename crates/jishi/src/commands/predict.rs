@@ -45,11 +45,8 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     let (rows, ledger) = predictor.usable(&table, false)?;
     if let Some(entry) = ledger.entries.first() {
         let first = entry.lines.first().map_or(0, |l| l.0);
-        let problem = Problem::new(format!(
-            "{} rows can't be predicted: {}",
-            table.rows - rows.len(),
-            entry.reason
-        ));
+        let problem =
+            Problem::new(format!("{} rows can't be predicted: {}", table.rows - rows.len(), entry.reason));
         return Err(CliError::bad(
             problem.file(&args.input).line(first).help("fill in the values, or leave the rows out"),
         ));

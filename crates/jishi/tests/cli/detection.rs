@@ -53,7 +53,9 @@ fn scenes(place: &Place, n: usize) {
                               "bbox": [l, t, r - l, b - t], "iscrowd": 0}));
             xml += &format!(
                 "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{r}</xmax><ymax>{b}</ymax></bndbox></object>",
-                NAMES[class], l + 1, t + 1
+                NAMES[class],
+                l + 1,
+                t + 1
             );
             let share = |a: usize, b: usize| (a + b) as f64 / 2.0 / SIDE as f64;
             let size = |a: usize, b: usize| (b - a) as f64 / SIDE as f64;
@@ -114,7 +116,10 @@ fn boxes_in_three_formats_to_predictions() {
     let report = place.json("train boxes.toml");
     let test = &report["metrics"]["test"];
     assert!(test["map_50"].as_f64().unwrap() >= 0.8, "{report}");
-    assert!(test["map"].as_f64().unwrap() >= 0.4 && test["map"].as_f64() <= test["map_50"].as_f64(), "{report}");
+    assert!(
+        test["map"].as_f64().unwrap() >= 0.4 && test["map"].as_f64() <= test["map_50"].as_f64(),
+        "{report}"
+    );
     for split in ["validation", "test"] {
         let again = place.json(&format!("evaluate boxes --split {split}"));
         assert_eq!(again["metrics"][split], report["metrics"][split]);
@@ -145,7 +150,8 @@ fn boxes_in_three_formats_to_predictions() {
     let csv = place.jishi("predict boxes --input new --score 0.1 --draw drawn").ok().stdout;
     let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(lines[0].join(","), "image,class,score,left,top,right,bottom");
-    let large = lines.iter().find(|l| l[0] == "large.png" && l[1] == "red").unwrap_or_else(|| panic!("{csv}"));
+    let large =
+        lines.iter().find(|l| l[0] == "large.png" && l[1] == "red").unwrap_or_else(|| panic!("{csv}"));
     for (found, expected) in large[3..].iter().zip([100.0, 40.0, 140.0, 88.0]) {
         assert!((found.parse::<f64>().unwrap() - expected).abs() < 16.0, "{csv}");
     }
@@ -178,7 +184,10 @@ fn labels_that_are_wrong_are_refused_in_every_format() {
     place.write("yolo/003.txt", "0 0.5 0.5 0.2\n");
     place.write("yolo/004.txt", "<annotation/>");
     place.write("voc/Annotations/003.xml", "{\"images\": []}");
-    place.write("coco/boxes.json", place.text("coco/boxes.json").replace("\"image_id\":3,", "\"image_id\":333,"));
+    place.write(
+        "coco/boxes.json",
+        place.text("coco/boxes.json").replace("\"image_id\":3,", "\"image_id\":333,"),
+    );
     let before = place.files();
     for (source, words) in [
         ("yolo", vec!["003.txt", "five numbers", "004.txt", "Pascal VOC XML"]),
@@ -203,6 +212,7 @@ fn labels_that_are_wrong_are_refused_in_every_format() {
         assert!(said.contains(words), "{words}: {said}");
     }
     // Told to leave out what is wrong, it trains on the rest.
-    let report = place.json("train boxes.toml --set data.source=yolo --set data.bad_rows=drop --set data.max_dropped=0.5");
+    let report = place
+        .json("train boxes.toml --set data.source=yolo --set data.bad_rows=drop --set data.max_dropped=0.5");
     assert_eq!((&report["rows"]["read"], &report["rows"]["dropped"]), (&10.into(), &2.into()));
 }

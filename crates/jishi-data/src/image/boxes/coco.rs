@@ -57,8 +57,8 @@ pub(super) fn read(files: &[PathBuf], root: &Path, first: usize) -> Boxes {
 }
 
 fn one(file: &Path) -> Result<File, Problem> {
-    let bytes = std::fs::read(file)
-        .map_err(|e| Problem::new(format!("this file can't be read: {e}")).file(file))?;
+    let bytes =
+        std::fs::read(file).map_err(|e| Problem::new(format!("this file can't be read: {e}")).file(file))?;
     serde_json::from_slice(&bytes).map_err(|e| {
         let start = bytes.trim_ascii_start().first();
         if start != Some(&b'{') {

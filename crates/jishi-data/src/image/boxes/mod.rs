@@ -122,11 +122,13 @@ pub(super) fn read(path: &Path, first: usize) -> Result<Boxes, Problem> {
     match extension(path).as_str() {
         "json" => Ok(coco::read(&[path.to_path_buf()], folder, first)),
         "yaml" | "yml" => yolo::read(folder, &Tree::read(folder)?, Some(path), first),
-        "xml" | "txt" => Err(Problem::new("this is the label file of one picture").file(path).help(
-            "name the folder that holds all of them",
-        )),
-        _ => Err(Problem::new("expected COCO JSON, or a folder with COCO JSON, Pascal VOC XML or YOLO text in it")
-            .file(path)),
+        "xml" | "txt" => Err(Problem::new("this is the label file of one picture")
+            .file(path)
+            .help("name the folder that holds all of them")),
+        _ => Err(Problem::new(
+            "expected COCO JSON, or a folder with COCO JSON, Pascal VOC XML or YOLO text in it",
+        )
+        .file(path)),
     }
 }
 

@@ -74,7 +74,9 @@ fn three(dir: &Path) {
     });
     write(dir, "coco/annotations/instances_all.json", coco.to_string());
     let object = |name: &str, [l, t, r, b]: [u32; 4]| {
-        format!("<object><name>{name}</name><bndbox><xmin>{l}</xmin><ymin>{t}</ymin><xmax>{r}</xmax><ymax>{b}</ymax></bndbox></object>")
+        format!(
+            "<object><name>{name}</name><bndbox><xmin>{l}</xmin><ymin>{t}</ymin><xmax>{r}</xmax><ymax>{b}</ymax></bndbox></object>"
+        )
     };
     let voc = |name: &str, objects: String| {
         format!("<?xml version=\"1.0\"?>\n<annotation><filename>{name}</filename>{objects}</annotation>")
@@ -94,14 +96,20 @@ fn three_formats_say_the_same() {
     let sources = ["coco", "coco/annotations/instances_all.json", "voc", "yolo"];
     let all: Vec<_> = sources.map(|source| found(&read(dir.path(), source))).into();
     let expected = vec![
-        ("a.png".to_owned(), vec![("cat".to_owned(), [4.0, 2.0, 20.0, 10.0]), ("dog".to_owned(), [0.0, 0.0, 40.0, 20.0])]),
+        (
+            "a.png".to_owned(),
+            vec![("cat".to_owned(), [4.0, 2.0, 20.0, 10.0]), ("dog".to_owned(), [0.0, 0.0, 40.0, 20.0])],
+        ),
         ("b.png".to_owned(), vec![("dog".to_owned(), [5.0, 10.0, 15.0, 30.0])]),
     ];
     for (source, found) in sources.iter().zip(all) {
         let near = |a: [f64; 4], b: [f64; 4]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
         for ((name, objects), (expected, boxes)) in found.iter().zip(&expected) {
             assert_eq!((name, objects.len()), (expected, boxes.len()), "{source}");
-            assert!(objects.iter().zip(boxes).all(|(a, b)| a.0 == b.0 && near(a.1, b.1)), "{source}: {objects:?}");
+            assert!(
+                objects.iter().zip(boxes).all(|(a, b)| a.0 == b.0 && near(a.1, b.1)),
+                "{source}: {objects:?}"
+            );
         }
     }
     let coco = read(dir.path(), "coco");
@@ -128,7 +136,11 @@ fn parts_are_known_by_files_folders_and_lists() {
         write(root, &format!("other/images/{part}/{name}.png"), png(8, 8));
         write(root, &format!("other/labels/{part}/{name}.txt"), one);
     }
-    write(root, "yolo/data.yaml", "train: ../train/images # pictures\nval: ../valid/images\ntest: ../test/images\n\nnc: 1\nnames: ['leaf']\n");
+    write(
+        root,
+        "yolo/data.yaml",
+        "train: ../train/images # pictures\nval: ../valid/images\ntest: ../test/images\n\nnc: 1\nnames: ['leaf']\n",
+    );
     write(root, "other/data.yaml", "path: .\nnames:\n  0: leaf\n  1: twig\n");
     for source in ["yolo", "yolo/data.yaml", "other"] {
         let corpus = read(root, source);
@@ -159,7 +171,11 @@ fn boxes_are_cut_and_left_out_with_a_word() {
     write(root, "a.png", png(40, 20));
     write(root, "none.png", png(40, 20));
     write(root, "classes.txt", "cat");
-    write(root, "a.txt", "0 0.9 0.5 0.4 0.4\n0 0.5 0.5 0 0.1\n0 0.5 0.5 -0.1 0.1\n0 1.5 0.5 0.1 0.1\n0 0.5 0.5 0.5 0.5\n");
+    write(
+        root,
+        "a.txt",
+        "0 0.9 0.5 0.4 0.4\n0 0.5 0.5 0 0.1\n0 0.5 0.5 -0.1 0.1\n0 1.5 0.5 0.1 0.1\n0 0.5 0.5 0.5 0.5\n",
+    );
     let corpus = read(root, ".");
     let objects = &corpus.objects.as_ref().unwrap()[0];
     assert_eq!(objects.len(), 2);
@@ -191,8 +207,12 @@ fn everything_that_is_wrong_is_said_at_once() {
     write(root, "coco/annotations/instances_all.json", coco.to_string());
     let said = refused(root, "coco");
     for words in [
-        "annotation 10 is of image 77", "annotation 11 is of category 5", "annotation 12: expected `bbox`",
-        "there is no file", "lost.png", "its labels are of 20 × 41 pixels, and it has 20 × 40",
+        "annotation 10 is of image 77",
+        "annotation 11 is of category 5",
+        "annotation 12: expected `bbox`",
+        "there is no file",
+        "lost.png",
+        "its labels are of 20 × 41 pixels, and it has 20 × 40",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
@@ -208,11 +228,19 @@ fn everything_that_is_wrong_is_said_at_once() {
         assert!(said.contains(words), "{words}: {said}");
     }
     write(root, "yolo/a.txt", "<annotation></annotation>");
-    write(root, "yolo/b.txt", "2 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2\n0 12 30 40 50\n0 0.1 0.1 0.2 0.2 0.9\nx 1 1 1 1\n");
+    write(
+        root,
+        "yolo/b.txt",
+        "2 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2\n0 12 30 40 50\n0 0.1 0.1 0.2 0.2 0.9\nx 1 1 1 1\n",
+    );
     let said = refused(root, "yolo");
     for words in [
-        "a.txt", "this looks like Pascal VOC XML", "line 1: expected a class of 0 to 1, found 2",
-        "line 2: expected five numbers", "line 3: expected shares", "and 2 more lines",
+        "a.txt",
+        "this looks like Pascal VOC XML",
+        "line 1: expected a class of 0 to 1, found 2",
+        "line 2: expected five numbers",
+        "line 3: expected shares",
+        "and 2 more lines",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
@@ -299,7 +327,12 @@ fn boxes_follow_what_is_in_them() {
         let scene = scenes.changed(0, &[0], &mut draw);
         let (Some(object), bright) = (scene.objects.first(), bright(&scene, 32)) else { continue };
         let [left, top, right, bottom] = object.place;
-        assert!(left <= bright[0] + 1.0 && top <= bright[1] + 1.0 && right >= bright[2] - 1.0 && bottom >= bright[3] - 1.0);
+        assert!(
+            left <= bright[0] + 1.0
+                && top <= bright[1] + 1.0
+                && right >= bright[2] - 1.0
+                && bottom >= bright[3] - 1.0
+        );
         assert!((right - left) < 2.0 * (bright[2] - bright[0]));
     }
 }
@@ -319,7 +352,10 @@ fn a_mosaic_has_the_boxes_of_its_quarters() {
         for object in &scene.objects {
             let [left, top, right, bottom] = object.place.map(|v| v as usize);
             let all = (top..bottom).flat_map(|y| (left..right).map(move |x| (y * 32 + x) * 3));
-            assert!(all.clone().count() > 0 && all.into_iter().all(|at| scene.values[at] > 0.99), "{object:?}");
+            assert!(
+                all.clone().count() > 0 && all.into_iter().all(|at| scene.values[at] > 0.99),
+                "{object:?}"
+            );
         }
     }
     assert!(most >= 2);
@@ -330,7 +366,9 @@ fn boxes_find_their_way_back_from_any_size() {
     let dir = tempfile::tempdir().unwrap();
     three(dir.path());
     for fit in ["pad", "stretch", "crop"] {
-        let data: Data = serde_json::from_value(json!({"source": "coco", "split": {"validation": 0.0, "test": 0.0}})).unwrap();
+        let data: Data =
+            serde_json::from_value(json!({"source": "coco", "split": {"validation": 0.0, "test": 0.0}}))
+                .unwrap();
         let image: Image = serde_json::from_value(json!({"size": [64, 32], "fit": fit})).unwrap();
         let corpus = ImageCorpus::read(&data, &image, TaskName::Detection, dir.path()).unwrap();
         let preparation = Preparation::fit(&for_boxes(&image), &corpus.pictures, &[0], |_| "").unwrap();
@@ -342,7 +380,9 @@ fn boxes_find_their_way_back_from_any_size() {
             let whole = way.place([0.0, 0.0, size[1] as f64, size[0] as f64]);
             match fit {
                 "stretch" => assert_eq!(whole, [0.0, 0.0, 32.0, 64.0]),
-                "pad" => assert!(whole[0] >= 0.0 && whole[3] <= 64.0 && (whole[2] - whole[0] - 32.0).abs() < 1e-9),
+                "pad" => {
+                    assert!(whole[0] >= 0.0 && whole[3] <= 64.0 && (whole[2] - whole[0] - 32.0).abs() < 1e-9)
+                }
                 _ => assert!(whole[0] <= 0.0 && whole[1] <= 0.0 && whole[2] >= 32.0 && whole[3] >= 64.0),
             }
         }

@@ -59,12 +59,7 @@ pub(super) fn read(root: &Path, tree: &Tree, first: usize) -> Boxes {
                     crowd: false,
                 });
                 let marks = Marks { objects: objects.collect(), size: file.size, missing: false };
-                Found {
-                    path: relative(&picture),
-                    content: Content::File(picture),
-                    marks: Some(marks),
-                    ..row
-                }
+                Found { path: relative(&picture), content: Content::File(picture), marks: Some(marks), ..row }
             }
         });
         boxes.files.push(path);

@@ -47,7 +47,9 @@ pub(super) fn read(root: &Path, tree: &Tree, yaml: Option<&Path>, first: usize) 
         };
         let Some(file) = tree.files.iter().find(is_list) else {
             let problem = Problem::new("the classes of these YOLO labels have no names").file(root);
-            return Err(problem.help("put a `classes.txt` (a name a line) or a `data.yaml` (`names:`) beside them"));
+            return Err(
+                problem.help("put a `classes.txt` (a name a line) or a `data.yaml` (`names:`) beside them")
+            );
         };
         let text = std::fs::read_to_string(file).unwrap_or_default();
         boxes.names = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();

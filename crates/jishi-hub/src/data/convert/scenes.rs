@@ -57,7 +57,9 @@ pub(super) fn scenes(archive: &Path, out: &Path) -> Result<usize, HubError> {
             let scene = Scene::compose(&stamps, &mut Random(SEED ^ (count as u64) << 20));
             let name = format!("{part}-{number:04}.png");
             write_real(&images.join(&name), &scene.png())?;
-            pictures.push(json!({"id": count, "file_name": format!("images/{name}"), "width": SIDE, "height": SIDE}));
+            pictures.push(
+                json!({"id": count, "file_name": format!("images/{name}"), "width": SIDE, "height": SIDE}),
+            );
             for Placed { class, place: [left, top, width, height], pixels } in scene.placed {
                 annotations.push(json!({
                     "id": annotations.len() + 1, "image_id": count, "category_id": class + 1,
@@ -186,7 +188,8 @@ impl Scene {
         }
         let Some([left, top, width, height]) = seen(&stamp).map(|b| b.map(|v| v as usize)) else { return };
         let (x, y) = (random.below(SIDE - width + 1), random.below(SIDE - height + 1));
-        let both = |a: usize, b: usize, c: usize, d: usize| (a + b).min(c + d).saturating_sub(a.max(c)) as f64;
+        let both =
+            |a: usize, b: usize, c: usize, d: usize| (a + b).min(c + d).saturating_sub(a.max(c)) as f64;
         let covers = |other: &Placed| {
             let [ox, oy, ow, oh] = other.place;
             let both = both(x, width, ox, ow) * both(y, height, oy, oh);
@@ -305,7 +308,9 @@ mod tests {
                 // The middle of the last one is its own.
                 found += 1;
             }
-            let Some(Placed { class, place: [left, top, width, height], .. }) = scene.placed.last() else { continue };
+            let Some(Placed { class, place: [left, top, width, height], .. }) = scene.placed.last() else {
+                continue;
+            };
             let at = ((top + height / 2) * SIDE + left + width / 2) * 3;
             let pixel = &scene.pixels[at..at + 3];
             assert_eq!(pixel.iter().position(|v| *v > 200) == Some(0), *class == 0, "{pixel:?}");

@@ -72,7 +72,9 @@ pub fn with_prepared<W: Work>(
             let source = source::read(recipe, base)?;
             let splits = source.splits(&recipe.data.split)?;
             let (count, files) = (splits.len(), source::fingerprints(&source));
-            work.run(Folds::new(count, files, |fold| detection::prepare(recipe, &source, &splits[fold], device)))
+            work.run(Folds::new(count, files, |fold| {
+                detection::prepare(recipe, &source, &splits[fold], device)
+            }))
         }
         other => Err(Problem::new(format!("{} is not a task on images", other.name())).into()),
     }

@@ -49,7 +49,8 @@ impl ImagePredictor {
         let recipe: Recipe =
             serde_json::from_value(manifest.recipe.clone()).map_err(|e| damaged(dir, "recipe", &e))?;
         if recipe.task != TaskName::ImageClassification {
-            let message = format!("this is a model of {}, and not of image-classification", recipe.task.name());
+            let message =
+                format!("this is a model of {}, and not of image-classification", recipe.task.name());
             return Err(Problem::new(message).file(dir).into());
         }
         let pipeline = ImagePipeline::of(manifest, dir)?;

@@ -153,8 +153,13 @@ impl DetectionPredictor {
         let corpus = ImageCorpus::read_plain(&data, &image, Path::new(""))?;
         let mut taken = HashSet::new();
         for (row, (path, found)) in corpus.paths.iter().zip(&predicted.found).enumerate() {
-            let inside: PathBuf = Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
-            let inside = if input.is_dir() { inside } else { inside.file_name().map(PathBuf::from).unwrap_or_default() };
+            let inside: PathBuf =
+                Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
+            let inside = if input.is_dir() {
+                inside
+            } else {
+                inside.file_name().map(PathBuf::from).unwrap_or_default()
+            };
             // `a.jpg` and `a.png` would be one file.
             let mut out = folder.join(inside.with_extension("png"));
             if !taken.insert(out.clone()) {
@@ -196,8 +201,10 @@ impl DetectionPredictor {
             labels.names.iter().map(|name| known.iter().position(|k| k == name)).collect();
         let named = labels.names.iter().zip(&own).zip(&labels.counts);
         // A list may name classes that no box has.
-        let unknown: Vec<&str> =
-            named.filter(|((_, own), n)| own.is_none() && **n > 0).map(|((name, _), _)| name.as_str()).collect();
+        let unknown: Vec<&str> = named
+            .filter(|((_, own), n)| own.is_none() && **n > 0)
+            .map(|((name, _), _)| name.as_str())
+            .collect();
         if !unknown.is_empty() {
             let message = format!("the model does not know these classes: {}", unknown.join(", "));
             return Err(Problem::new(message).help(format!("it finds {}", known.join(", "))).into());
@@ -214,9 +221,14 @@ impl Predicted {
     /// A row for each box.
     #[must_use]
     pub fn columns(&self) -> (Vec<(String, Values)>, usize) {
-        let rows: Vec<(&String, &Detection)> =
-            self.paths.iter().zip(&self.found).flat_map(|(path, found)| found.iter().map(move |d| (path, d))).collect();
-        let words = |of: &dyn Fn(&(&String, &Detection)) -> String| Values::Words(rows.iter().map(of).collect());
+        let rows: Vec<(&String, &Detection)> = self
+            .paths
+            .iter()
+            .zip(&self.found)
+            .flat_map(|(path, found)| found.iter().map(move |d| (path, d)))
+            .collect();
+        let words =
+            |of: &dyn Fn(&(&String, &Detection)) -> String| Values::Words(rows.iter().map(of).collect());
         // Hundredths of a pixel are more than a box is sure of.
         let rounded = |x: f64| (x * 100.0).round() / 100.0;
         let side = |i: usize| Values::Numbers(rows.iter().map(|(_, d)| rounded(d.place[i])).collect());
