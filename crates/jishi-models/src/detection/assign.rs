@@ -1,7 +1,7 @@
 //! Which places of a detector are to find which object.
 
 use super::Truth;
-use super::boxes::{Box, overlap};
+use super::boxes::{Rect, overlap};
 
 /// Power of the score in the alignment.
 const OF_SCORE: f32 = 0.5;
@@ -32,7 +32,7 @@ pub struct Assigned {
 pub fn task_aligned(
     points: &[[f32; 2]],
     scores: &[f32],
-    boxes: &[Box],
+    boxes: &[Rect],
     classes: usize,
     truths: &[Truth],
 ) -> Vec<Assigned> {
@@ -85,7 +85,7 @@ pub fn task_aligned(
 /// al. 2016, §2.2). Of several objects, an anchor has the one that it overlaps most, but is no object's only one twice.
 /// Gives the object of each anchor.
 #[must_use]
-pub fn by_overlap(anchors: &[Box], truths: &[Truth]) -> Vec<Option<usize>> {
+pub fn by_overlap(anchors: &[Rect], truths: &[Truth]) -> Vec<Option<usize>> {
     const ENOUGH: f32 = 0.5;
     let mut best: Vec<(f32, Option<usize>)> = vec![(ENOUGH, None); anchors.len()];
     let mut firsts: Vec<(f32, usize, usize)> = Vec::new();

@@ -1,7 +1,7 @@
 //! Boxes: how much they overlap, and which of many are of the same object.
 
 /// Left, top, right and bottom, in pixels.
-pub type Box = [f32; 4];
+pub type Rect = [f32; 4];
 
 /// An object that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,18 +11,18 @@ pub struct Found {
     /// How sure it is, 0 to 1.
     pub score: f32,
     /// Left, top, right and bottom, in pixels of what the model sees.
-    pub place: Box,
+    pub place: Rect,
 }
 
 /// Square pixels of a box; 0 where it is turned inside out.
 #[must_use]
-pub fn area([left, top, right, bottom]: Box) -> f32 {
+pub fn area([left, top, right, bottom]: Rect) -> f32 {
     (right - left).max(0.0) * (bottom - top).max(0.0)
 }
 
 /// Intersection over union, 0 to 1.
 #[must_use]
-pub fn overlap(a: Box, b: Box) -> f32 {
+pub fn overlap(a: Rect, b: Rect) -> f32 {
     let both = area([a[0].max(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].min(b[3])]);
     let all = area(a) + area(b) - both;
     if all > 0.0 { both / all } else { 0.0 }

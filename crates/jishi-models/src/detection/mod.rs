@@ -19,7 +19,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use jishi_recipe::{Model, Problem, Problems};
 use serde::{Deserialize, Serialize};
 
-pub use boxes::{Box, Found, overlap};
+pub use boxes::{Rect, Found, overlap};
 pub use ssd::{Backbone, Ssd, SsdConfig};
 pub use yolo::{Yolo, YoloConfig};
 
@@ -59,7 +59,7 @@ pub struct Truth {
     /// Its class.
     pub class: usize,
     /// Left, top, right and bottom, in pixels of what the model sees.
-    pub place: Box,
+    pub place: Rect,
 }
 
 /// The loss of a batch and its gradients.
@@ -140,7 +140,7 @@ impl DetectorConfig {
     /// Scores of an image's classes at every place, `[places, classes]`, and the boxes there in pixels. `classes` and
     /// `boxes` are what the model gives for it.
     #[must_use]
-    pub fn scored(&self, classes: &[f32], boxes: &[f32]) -> (Vec<f32>, Vec<Box>) {
+    pub fn scored(&self, classes: &[f32], boxes: &[f32]) -> (Vec<f32>, Vec<Rect>) {
         match self {
             Self::Yolo(config) => yolo::scored(config, classes, boxes),
             Self::Ssd(config) => ssd::scored(config, classes, boxes),

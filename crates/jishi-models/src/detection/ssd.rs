@@ -11,7 +11,7 @@ use jishi_recipe::{Init, Problems};
 use serde::{Deserialize, Serialize};
 
 use super::assign::by_overlap;
-use super::boxes::Box;
+use super::boxes::Rect;
 use super::levels::softmax;
 use super::parts::{ConvNorm, joined, last};
 use super::{Loss, Output, Truth};
@@ -116,7 +116,7 @@ impl SsdConfig {
 /// The anchors of all places in pixels, level after level, row after row (§2.2, eq. 4). The first level has the scale 0.1 of
 /// the image, the others 0.2 to 0.9.
 #[must_use]
-pub fn anchors(config: &SsdConfig) -> Vec<Box> {
+pub fn anchors(config: &SsdConfig) -> Vec<Rect> {
     let [height, width, _] = config.shape;
     let side = ((height * width) as f32).sqrt();
     let levels = config.levels();
@@ -257,13 +257,13 @@ impl Ssd {
     }
 }
 
-fn middle_and_sides([left, top, right, bottom]: Box) -> [f32; 4] {
+fn middle_and_sides([left, top, right, bottom]: Rect) -> [f32; 4] {
     [(left + right) / 2.0, (top + bottom) / 2.0, right - left, bottom - top]
 }
 
 /// A box as numbers for an anchor (§2.2, eq. 2, by variances).
 #[must_use]
-pub fn encode(anchor: Box, place: Box) -> [f32; 4] {
+pub fn encode(anchor: Rect, place: Rect) -> [f32; 4] {
     let ([x, y, w, h], [bx, by, bw, bh]) = (middle_and_sides(anchor), middle_and_sides(place));
     let [of_middle, of_sides] = VARIANCES;
     let least = 1e-3;
@@ -277,7 +277,7 @@ pub fn encode(anchor: Box, place: Box) -> [f32; 4] {
 
 /// The box that numbers for an anchor mean.
 #[must_use]
-pub fn decode(anchor: Box, numbers: [f32; 4]) -> Box {
+pub fn decode(anchor: Rect, numbers: [f32; 4]) -> Rect {
     let [x, y, w, h] = middle_and_sides(anchor);
     let [of_middle, of_sides] = VARIANCES;
     // A side of an untrained model may be anything.
@@ -289,7 +289,7 @@ pub fn decode(anchor: Box, numbers: [f32; 4]) -> Box {
 
 /// Scores and boxes of an image, see [`super::DetectorConfig::scored`].
 #[must_use]
-pub fn scored(config: &SsdConfig, classes: &[f32], boxes: &[f32]) -> (Vec<f32>, Vec<Box>) {
+pub fn scored(config: &SsdConfig, classes: &[f32], boxes: &[f32]) -> (Vec<f32>, Vec<Rect>) {
     let n = config.classes;
     let mut scores = Vec::with_capacity(classes.len());
     let mut shares = vec![0.0; n + 1];

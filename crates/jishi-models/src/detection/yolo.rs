@@ -11,7 +11,7 @@ use jishi_recipe::{Init, Problems};
 use serde::{Deserialize, Serialize};
 
 use super::assign::{Assigned, task_aligned};
-use super::boxes::Box;
+use super::boxes::Rect;
 use super::dual::complete_overlap;
 use super::levels::{sigmoid, softmax};
 use super::parts::{ConvNorm, CrossStage, Pyramid, joined, last};
@@ -227,13 +227,13 @@ fn distances(numbers: &[f32]) -> ([[f32; BINS]; 4], [f32; 4]) {
     (shares, means)
 }
 
-fn box_at([x, y]: [f32; 2], stride: f32, [left, top, right, bottom]: [f32; 4]) -> Box {
+fn box_at([x, y]: [f32; 2], stride: f32, [left, top, right, bottom]: [f32; 4]) -> Rect {
     [x - left * stride, y - top * stride, x + right * stride, y + bottom * stride]
 }
 
 /// Distances of a box's sides from a point in strides, as far as they can be told.
 #[must_use]
-pub fn encode([x, y]: [f32; 2], stride: f32, place: Box) -> [f32; 4] {
+pub fn encode([x, y]: [f32; 2], stride: f32, place: Rect) -> [f32; 4] {
     let [left, top, right, bottom] = place;
     let most = BINS as f32 - 1.01;
     [x - left, y - top, right - x, bottom - y].map(|side| (side / stride).clamp(0.0, most))
@@ -241,7 +241,7 @@ pub fn encode([x, y]: [f32; 2], stride: f32, place: Box) -> [f32; 4] {
 
 /// Scores and boxes of an image, see [`super::DetectorConfig::scored`].
 #[must_use]
-pub fn scored(config: &YoloConfig, classes: &[f32], boxes: &[f32]) -> (Vec<f32>, Vec<Box>) {
+pub fn scored(config: &YoloConfig, classes: &[f32], boxes: &[f32]) -> (Vec<f32>, Vec<Rect>) {
     let places = points(config).into_iter().zip(boxes.chunks_exact(4 * BINS));
     let boxes = places.map(|((point, stride), numbers)| box_at(point, stride, distances(numbers).1));
     (classes.iter().map(|x| sigmoid(*x)).collect(), boxes.collect())
@@ -318,7 +318,7 @@ fn softplus(x: f64) -> f64 {
 }
 
 /// The loss of a place's box; its gradient times `scale` is added to `out`.
-fn of_box(at: ([f32; 2], f32), numbers: &[f32], truth: Box, scale: f64, out: &mut [f32]) -> f64 {
+fn of_box(at: ([f32; 2], f32), numbers: &[f32], truth: Rect, scale: f64, out: &mut [f32]) -> f64 {
     of_box_with(at, numbers, truth, None, scale, out)
 }
 
@@ -326,7 +326,7 @@ fn of_box(at: ([f32; 2], f32), numbers: &[f32], truth: Box, scale: f64, out: &mu
 pub(super) fn of_box_with(
     (point, stride): ([f32; 2], f32),
     numbers: &[f32],
-    truth: Box,
+    truth: Rect,
     shapes: Option<f64>,
     scale: f64,
     out: &mut [f32],

@@ -169,7 +169,7 @@ impl Roots {
     /// The first that is there; where none is, that beside the file.
     fn find(&mut self, name: &str) -> PathBuf {
         let Some(found) = self.0.iter().position(|root| root.join(name).is_file()) else {
-            return self.0.last().map(|root| root.join(name)).unwrap_or_default();
+            return self.0.first().map(|root| root.join(name)).unwrap_or_default();
         };
         // Most pictures of a file are in one folder.
         self.0.swap(0, found);

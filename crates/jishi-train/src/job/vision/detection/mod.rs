@@ -160,7 +160,7 @@ impl Subject for Prepared {
             }
             let inspected = self.task.report(model, split)?;
             let measured = inspected.measured.clone();
-            shown.replace(Some((split, inspected)));
+            *shown.borrow_mut() = Some((split, inspected));
             Ok(Some(measured))
         })?;
         if let Some((split, inspected)) = shown.into_inner().filter(|_| recipe.evaluate.plots) {
