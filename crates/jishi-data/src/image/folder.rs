@@ -103,6 +103,7 @@ fn add(
         path: path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned(),
         target: class.clone().map(Target::Text),
         key: None,
+        marks: None,
         part,
         group: number,
         line,
