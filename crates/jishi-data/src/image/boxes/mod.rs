@@ -138,7 +138,11 @@ fn kind_of(folder: &Path, tree: &Tree) -> Result<Kind, Problem> {
         let parent = file.parent().unwrap_or(folder);
         parent == folder || parent.file_name().is_some_and(|name| name.eq_ignore_ascii_case("annotations"))
     };
-    let json: Vec<PathBuf> = ends("json").filter(near).cloned().collect();
+    let mut json: Vec<PathBuf> = ends("json").filter(near).cloned().collect();
+    // Notes on the data may lie beside its labels.
+    if json.iter().any(|file| names_images(file)) {
+        json.retain(|file| names_images(file));
+    }
     if !json.is_empty() {
         return Ok(Kind::Coco(json));
     }
@@ -152,6 +156,10 @@ fn kind_of(folder: &Path, tree: &Tree) -> Result<Kind, Problem> {
     let help = "expected a COCO file (`.json`) here or in `annotations/`, a Pascal VOC file (`.xml`) for each picture, or a \
                 YOLO file (`.txt`) beside each picture or in `labels/`, with `classes.txt` or `data.yaml`";
     Err(Problem::new("there are no boxes in this folder").file(folder).help(help))
+}
+
+fn names_images(file: &Path) -> bool {
+    std::fs::read(file).is_ok_and(|bytes| memchr::memmem::find(&bytes, b"\"images\"").is_some())
 }
 
 pub(super) fn extension(path: &Path) -> String {

@@ -161,6 +161,7 @@ fn parts_are_known_by_files_folders_and_lists() {
     }
     write(root, "coco/annotations/instances_train2017.json", coco(&["a.png", "b.png"]));
     write(root, "coco/annotations/instances_test2017.json", coco(&["../train2017/c.png"]));
+    write(root, "coco/about.json", "{\"licence\": \"none\"}");
     assert_eq!(read(root, "coco").rows.each_ref().map(Vec::len), [2, 0, 1]);
 }
 
