@@ -388,12 +388,7 @@ impl MaskedAutoencoder {
     /// - input and outputs: `[batch, height, width, channels]`
     /// - orders: as [`Self::reconstruct`]
     #[must_use]
-    pub fn filled(
-        &self,
-        x: Tensor<4>,
-        orders: &[usize],
-        context: &mut Context,
-    ) -> (Tensor<4>, Tensor<4>) {
+    pub fn filled(&self, x: Tensor<4>, orders: &[usize], context: &mut Context) -> (Tensor<4>, Tensor<4>) {
         let pixels = self.pixels(x.clone());
         let Reconstruction { patches: mut told, hidden } = self.reconstruct(x, orders, context);
         if self.config.normalised {

@@ -18,7 +18,7 @@ pub struct Family {
 }
 
 /// All model families.
-pub const FAMILIES: [Family; 11] = [
+pub const FAMILIES: [Family; 13] = [
     Family {
         name: "linear",
         description: "One dense layer: linear or logistic regression.",
@@ -73,6 +73,16 @@ pub const FAMILIES: [Family; 11] = [
         name: "mae",
         description: "A ViT that learns without labels to tell the patches that it does not see.",
         source: "He et al. 2022",
+    },
+    Family {
+        name: "yolo",
+        description: "A detector without anchors: boxes around the objects of an image.",
+        source: "Redmon et al. 2016; Feng et al. 2021",
+    },
+    Family {
+        name: "ssd",
+        description: "A detector with anchors at every place: boxes around the objects of an image.",
+        source: "Liu et al. 2016",
     },
 ];
 

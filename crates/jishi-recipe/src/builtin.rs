@@ -80,6 +80,11 @@ const BUILTINS: &[Builtin] = &[
         description: "Tell what a small photograph shows, with a narrow ResNet in the manner of the CIFAR-10 speed runs.",
     },
     Builtin {
+        name: "detect-stamps",
+        text: include_str!("../recipes/detect-stamps.toml"),
+        description: "Find the stamps of composed scenes, a box and a class for each, with a small YOLO.",
+    },
+    Builtin {
         name: "shakespeare-char",
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",

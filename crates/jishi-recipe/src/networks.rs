@@ -106,6 +106,87 @@ pub enum Pool {
     Mean,
 }
 
+/// YOLO without anchors: a backbone of cross-stage blocks, levels that are joined from above and below, and a head that
+/// tells classes and boxes apart (Redmon et al. 2016; Feng et al. 2021; Li et al. 2020).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct YoloModel {
+    /// Width and depth together.
+    pub scale: YoloScale,
+    /// Channels of the first convolution, in place of those that `scale` says.
+    pub width: Option<usize>,
+    /// Blocks of the first stage, in place of those that `scale` says; the two stages in the middle have twice as many.
+    pub depth: Option<usize>,
+    /// Boxes of a class that overlap a surer one by more than this (intersection over union) are left out.
+    pub nms: f64,
+}
+
+/// Width and depth of a YOLO.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum YoloScale {
+    /// Nano: width 16, depth 1.
+    #[default]
+    N,
+    /// Small: width 32, depth 1.
+    S,
+    /// Medium: width 48, depth 2.
+    M,
+}
+
+/// SSD (Liu et al. 2016): anchors of several sizes and shapes at every place of several levels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SsdModel {
+    /// What comes before the levels.
+    pub backbone: SsdBackbone,
+    /// Channels of its first stage; 64 in the paper. Default: 64 for `vgg`, 24 for `light`.
+    pub width: Option<usize>,
+    /// Boxes of a class that overlap a surer one by more than this (intersection over union) are left out.
+    pub nms: f64,
+}
+
+/// What comes before the levels of an SSD.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SsdBackbone {
+    /// One or two convolutions a stage: for small images and few processors.
+    #[default]
+    Light,
+    /// VGG-16, normalised after every convolution (SSD300).
+    Vgg,
+}
+
+impl YoloModel {
+    /// Channels of the first convolution.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width.unwrap_or(match self.scale {
+            YoloScale::N => 16,
+            YoloScale::S => 32,
+            YoloScale::M => 48,
+        })
+    }
+
+    /// Blocks of the first stage.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.depth.unwrap_or(if self.scale == YoloScale::M { 2 } else { 1 })
+    }
+}
+
+impl Default for YoloModel {
+    fn default() -> Self {
+        Self { scale: YoloScale::N, width: None, depth: None, nms: 0.6 }
+    }
+}
+
+impl Default for SsdModel {
+    fn default() -> Self {
+        Self { backbone: SsdBackbone::Light, width: None, nms: 0.45 }
+    }
+}
+
 impl Default for ResNetModel {
     fn default() -> Self {
         Self { depth: 18, blocks: None, width: 64, stem: Stem::Auto }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::language::{
     BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
 };
-use crate::networks::{MaeModel, ResNetModel, VggModel, VitModel};
+use crate::networks::{MaeModel, ResNetModel, SsdModel, VggModel, VitModel, YoloModel};
 use crate::vision::Image;
 
 /// A recipe: one TOML file that describes a whole run.
@@ -74,6 +74,8 @@ pub enum TaskName {
     MaskedImageModeling,
     /// Give views of one image vectors that are close to each other: pre-training without labels (Chen et al. 2020).
     ImageEmbedding,
+    /// Find the objects of an image: a box and a class for each.
+    Detection,
 }
 
 /// What a task learns from.
@@ -351,6 +353,10 @@ pub enum Model {
     Vit(VitModel),
     /// Masked autoencoder: a ViT that learns to tell what it does not see.
     Mae(MaeModel),
+    /// YOLO: a detector without anchors.
+    Yolo(YoloModel),
+    /// SSD: a detector with anchors at every place.
+    Ssd(SsdModel),
     /// A model that was trained before, of any family; `from` alone chooses this.
     Pretrained(PretrainedModel),
 }
@@ -863,7 +869,10 @@ impl TaskName {
     pub fn domain(self) -> Domain {
         match self {
             Self::Regression | Self::Classification => Domain::Tables,
-            Self::ImageClassification | Self::MaskedImageModeling | Self::ImageEmbedding => Domain::Images,
+            Self::ImageClassification
+            | Self::MaskedImageModeling
+            | Self::ImageEmbedding
+            | Self::Detection => Domain::Images,
             Self::CausalLm
             | Self::Dpo
             | Self::MaskedLm
@@ -906,6 +915,7 @@ impl TaskName {
             Self::ImageClassification => "image-classification",
             Self::MaskedImageModeling => "masked-image-modeling",
             Self::ImageEmbedding => "image-embedding",
+            Self::Detection => "detection",
         }
     }
 }
@@ -926,6 +936,8 @@ impl Model {
             Self::Vgg(_) => "vgg",
             Self::Vit(_) => "vit",
             Self::Mae(_) => "mae",
+            Self::Yolo(_) => "yolo",
+            Self::Ssd(_) => "ssd",
             Self::Pretrained(_) => "pretrained",
         }
     }
@@ -934,8 +946,8 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, Dpo, ImageClassification, ImageEmbedding, MaskedImageModeling, MaskedLm,
-            Regression, TextClassification, TextEmbedding, Translation,
+            CausalLm, Classification, Detection, Dpo, ImageClassification, ImageEmbedding,
+            MaskedImageModeling, MaskedLm, Regression, TextClassification, TextEmbedding, Translation,
         };
         match self {
             Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],
@@ -944,6 +956,7 @@ impl Model {
             Self::EncoderDecoder(_) => &[Translation],
             Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification, ImageEmbedding],
             Self::Mae(_) => &[MaskedImageModeling],
+            Self::Yolo(_) | Self::Ssd(_) => &[Detection],
             Self::Pretrained(_) => &[
                 CausalLm,
                 Dpo,

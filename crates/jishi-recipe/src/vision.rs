@@ -34,6 +34,8 @@ pub struct Image {
     /// CutMix (Yun et al. 2019): α of the Beta distribution of the shares of two pictures; 0: none. Where both are set,
     /// each batch has one of them, by a fair coin.
     pub cutmix: f64,
+    /// `detection`: probability that a training picture is put together of four (Bochkovskiy et al. 2020).
+    pub mosaic: f64,
 }
 
 /// Columns that hold the pixels of a picture, row by row from the top left, the colours of a pixel side by side.
@@ -94,8 +96,10 @@ impl Channels {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
-    /// Scale until it covers the size, keep the middle.
+    /// `pad` for `detection`, whose objects may be at an edge; else `crop`.
     #[default]
+    Auto,
+    /// Scale until it covers the size, keep the middle.
     Crop,
     /// Scale height and width on their own.
     Stretch,
@@ -294,13 +298,14 @@ impl Default for Image {
             pixels: None,
             size: None,
             channels: Channels::Rgb,
-            fit: Fit::Crop,
+            fit: Fit::Auto,
             crop_pct: None,
             interpolation: Interpolation::Bilinear,
             normalize: None,
             augment: Vec::new(),
             mixup: 0.0,
             cutmix: 0.0,
+            mosaic: 0.0,
         }
     }
 }

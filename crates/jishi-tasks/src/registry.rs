@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 11] = [
+pub const TASKS: [TaskInfo; 12] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -191,8 +191,41 @@ pub const TASKS: [TaskInfo; 11] = [
         primary_metric: "mrr",
         metrics: &[
             metric("recall_at_1", Direction::Higher, "share of views whose other view is the nearest of all"),
-            metric("recall_at_10", Direction::Higher, "share of views whose other view is among the 10 nearest"),
+            metric(
+                "recall_at_10",
+                Direction::Higher,
+                "share of views whose other view is among the 10 nearest",
+            ),
             metric("mrr", Direction::Higher, "mean of 1 / rank of the other view"),
+        ],
+    },
+    TaskInfo {
+        name: TaskName::Detection,
+        description: "find the objects of an image: a box and a class for each",
+        // The family's own loss; the part of it that all have.
+        default_loss: LossName::CrossEntropy,
+        primary_metric: "map_50",
+        metrics: &[
+            metric(
+                "map",
+                Direction::Higher,
+                "average precision, mean over classes and overlaps of 0.5 to 0.95, as COCO",
+            ),
+            metric("map_50", Direction::Higher, "average precision at an overlap of 0.5, mean over classes"),
+            metric("map_75", Direction::Higher, "average precision at an overlap of 0.75, mean over classes"),
+            metric("map_small", Direction::Higher, "`map` of objects of less than 32² pixels"),
+            metric("map_medium", Direction::Higher, "`map` of objects of 32² to 96² pixels"),
+            metric("map_large", Direction::Higher, "`map` of objects of more than 96² pixels"),
+            metric(
+                "ar_1",
+                Direction::Higher,
+                "recall with one box an image and class, mean over overlaps and classes",
+            ),
+            metric("ar_10", Direction::Higher, "recall with 10 boxes an image and class"),
+            metric("ar_100", Direction::Higher, "recall with 100 boxes an image and class"),
+            metric("ar_small", Direction::Higher, "`ar_100` of objects of less than 32² pixels"),
+            metric("ar_medium", Direction::Higher, "`ar_100` of objects of 32² to 96² pixels"),
+            metric("ar_large", Direction::Higher, "`ar_100` of objects of more than 96² pixels"),
         ],
     },
 ];
@@ -212,6 +245,7 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
         TaskName::ImageClassification => 8,
         TaskName::MaskedImageModeling => 9,
         TaskName::ImageEmbedding => 10,
+        TaskName::Detection => 11,
     };
     &TASKS[place]
 }

@@ -157,6 +157,12 @@ pub struct PredictArgs {
     /// Allow columns that the model does not know.
     #[arg(long)]
     pub ignore_extra: bool,
+    /// Detection: folder for the images with their boxes drawn on them.
+    #[arg(long, value_name = "DIR")]
+    pub draw: Option<PathBuf>,
+    /// Detection: boxes that are less sure than this are left out. Default: 0.25.
+    #[arg(long, value_name = "SHARE")]
+    pub score: Option<f64>,
     /// Folder that holds the runs.
     #[arg(long, default_value = "runs", value_name = "DIR")]
     pub root: PathBuf,

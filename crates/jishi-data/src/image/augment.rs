@@ -6,8 +6,9 @@
 
 mod affine;
 mod colour;
-mod draws;
+pub(super) mod draws;
 mod mix;
+mod moved;
 mod rand_augment;
 
 use jishi_recipe::{Augment, Channels, Image, Padding, RandomErasing, RandomResizedCrop};
@@ -16,9 +17,10 @@ use rayon::prelude::*;
 use self::affine::{Map, sample};
 use self::draws::Draws;
 pub use self::mix::Mix;
+pub use self::moved::Moved;
 use super::pictures::{OwnedPicture, Picture, Pictures};
 use super::preparation::Preparation;
-use super::scaling::{Room, Scaling, middle, resize};
+use super::scaling::{Room, Scaling, Way, middle, resize};
 
 /// The random changes that a recipe asks for.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ struct Work<'a, const C: usize> {
     flips: [bool; 2],
     /// From places in the result to those in the frame.
     map: Option<Map>,
+    /// All of them, and all that comes after the picture is drawn.
+    back: Map,
     /// The result holds the picture, where white is 1; before, it is still in the frame.
     drawn: bool,
     out: &'a mut [f32],
@@ -75,10 +79,11 @@ impl Augmentation {
     }
 
     /// Changes a picture and writes what the model sees of it, `[height, width, channels]`. `draw` gives uniform words.
+    /// What comes back tells where things on the picture have gone.
     ///
     /// # Panics
     /// Where `out` has another length, or the picture another number of channels.
-    pub fn apply(&self, picture: Picture<'_>, draw: &mut dyn FnMut() -> u32, out: &mut [f32]) {
+    pub fn apply(&self, picture: Picture<'_>, draw: &mut dyn FnMut() -> u32, out: &mut [f32]) -> Moved {
         let [height, width, channels] = self.shape();
         assert_eq!(out.len(), height * width * channels, "room for one picture");
         assert_eq!(picture.channels, channels, "a picture with the channels of the model");
@@ -113,10 +118,10 @@ impl Augmentation {
         Mix::draw(self.mixup, self.cutmix, [height, width], &mut Draws(draw))
     }
 
-    fn apply_to<const C: usize>(&self, picture: Picture, mut draws: Draws, out: &mut [f32]) {
+    fn apply_to<const C: usize>(&self, picture: Picture, mut draws: Draws, out: &mut [f32]) -> Moved {
         let [height, width, _] = self.shape();
         let lines: [[f32; 2]; C] = std::array::from_fn(|c| self.preparation.line(c));
-        let owned = self.cropped(picture, &mut draws);
+        let (owned, crop) = self.cropped(picture, &mut draws);
         let (view, top, left) = match &owned {
             Cropped::Owned(picture) => (picture.view(), 0, 0),
             Cropped::At(top, left) => (picture, *top, *left),
@@ -124,28 +129,34 @@ impl Augmentation {
         let stride = view.width * C;
         let frame = Frame { pixels: view.pixels, stride, start: top * stride + left * C };
         let size = [height, width];
-        let mut work = Work::<C> { size, frame, flips: [false; 2], map: None, drawn: false, out };
+        let mut work =
+            Work::<C> { size, frame, flips: [false; 2], map: None, back: Map::NONE, drawn: false, out };
         for step in &self.steps {
             self.step(step, &mut work, &mut draws);
         }
+        let moved = Moved { crop, back: work.back, size };
         if !work.drawn {
-            return work.draw(lines);
+            work.draw(lines);
+            return moved;
         }
         for pixel in work.out.as_chunks_mut::<C>().0 {
             for c in 0..C {
                 pixel[c] = pixel[c] * 255.0 * lines[c][0] + lines[c][1];
             }
         }
+        moved
     }
 
-    /// The part of the picture that the model is to see, before all else.
-    fn cropped(&self, picture: Picture, draws: &mut Draws) -> Cropped {
+    /// The part of the picture that the model is to see, before all else, and the way to it.
+    fn cropped(&self, picture: Picture, draws: &mut Draws) -> (Cropped, Way) {
         let [height, width, _] = self.shape();
         match &self.crop {
             Some(Augment::RandomResizedCrop(crop)) => {
                 let part = part(crop, picture, draws).map(|x| x as f64);
                 let filter = self.preparation.scaling().filter;
-                Cropped::Owned(resize(picture, part, [height, width], filter))
+                let factor = [width as f64 / part[3], height as f64 / part[2]];
+                let way = Way { factor, shift: [-part[1] * factor[0], -part[0] * factor[1]] };
+                (Cropped::Owned(resize(picture, part, [height, width], filter)), way)
             }
             Some(Augment::RandomCrop(crop)) => {
                 let padding = crop.padding as isize;
@@ -158,17 +169,23 @@ impl Augmentation {
                     }
                 };
                 let (top, left) = (place(picture.height, height), place(picture.width, width));
+                let way = Way { shift: [-(left as f64), -(top as f64)], ..Way::NONE };
                 let inside = |at: isize, size: usize, side: usize| at >= 0 && at as usize + size <= side;
                 if inside(top, height, picture.height) && inside(left, width, picture.width) {
-                    return Cropped::At(top as usize, left as usize);
+                    return (Cropped::At(top as usize, left as usize), way);
                 }
-                Cropped::Owned(padded(picture, [top, left], [height, width], crop.mode))
+                (Cropped::Owned(padded(picture, [top, left], [height, width], crop.mode)), way)
             }
             _ if picture.height < height || picture.width < width => {
                 let scaling = Scaling { room: Room::None, ..self.preparation.scaling() };
-                Cropped::Owned(scaling.apply(picture.to_owned()))
+                let way = scaling.way([picture.height, picture.width]);
+                (Cropped::Owned(scaling.apply(picture.to_owned())), way)
             }
-            _ => Cropped::At(middle(picture.height, height), middle(picture.width, width)),
+            _ => {
+                let (top, left) = (middle(picture.height, height), middle(picture.width, width));
+                let way = Way { shift: [-(left as f64), -(top as f64)], ..Way::NONE };
+                (Cropped::At(top, left), way)
+            }
         }
     }
 
@@ -314,13 +331,17 @@ impl<const C: usize> Work<'_, C> {
     /// Mirrors along an axis: 0 up and down, 1 left and right.
     fn flip(&mut self, axis: usize) {
         match (&mut self.map, self.drawn) {
-            (None, false) => self.flips[axis] ^= true,
+            (None, false) => {
+                self.flips[axis] ^= true;
+                self.back = Map::flip(axis).then(self.back);
+            }
             _ => self.map(Map::flip(axis)),
         }
     }
 
     /// Moves pixels by a map from places in the result to places before.
     fn map(&mut self, map: Map) {
+        self.back = map.then(self.back);
         if !self.drawn {
             // Flips that came before are part of the way.
             let before = self.map.take().unwrap_or_else(|| {

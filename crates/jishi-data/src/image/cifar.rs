@@ -73,21 +73,21 @@ impl CifarFile {
             let label = usize::from(labels[self.labels - 1]);
             let name = if names.is_empty() { Some(label.to_string()) } else { names.get(label).cloned() };
             let Some(name) = name else {
-                let message = format!("picture {} has the label {label}, and there are {} names", i + 1, names.len());
+                let message =
+                    format!("picture {} has the label {label}, and there are {} names", i + 1, names.len());
                 return Err(Problem::new(message).file(&self.images).help("get the files again").into());
             };
             let area = SIDE * SIDE;
             let pixels = (0..area).flat_map(|at| [planes[at], planes[area + at], planes[2 * area + at]]);
-            let picture =
-                OwnedPicture { height: SIDE, width: SIDE, channels: 3, pixels: pixels.collect() };
+            let picture = OwnedPicture { height: SIDE, width: SIDE, channels: 3, pixels: pixels.collect() };
             found.push(Found {
                 content: Content::Pixels(picture),
                 target: Some(Target::Text(name)),
-                key: None,
                 part: Some(self.part),
                 path: format!("{file}:{}", i + 1),
                 group,
                 line: i as u64 + 1,
+                ..Found::default()
             });
         }
         Ok(found)
@@ -99,8 +99,9 @@ impl CifarFile {
         if !path.is_file() {
             return Ok(Vec::new());
         }
-        let text = String::from_utf8(packed::content(&path)?)
-            .map_err(|_| Problem::new("expected a name of a class a line, found bytes that are no text").file(&path))?;
+        let text = String::from_utf8(packed::content(&path)?).map_err(|_| {
+            Problem::new("expected a name of a class a line, found bytes that are no text").file(&path)
+        })?;
         Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jishi_recipe::{Data, Image, MissingTarget, Problem, Problems, Split, SplitBy, TaskName};
 
+use super::boxes::{Object, for_boxes};
 use super::pictures::Pictures;
 use super::reading::{Reading, has_pictures};
 use crate::error::DataError;
@@ -24,6 +25,10 @@ pub struct ImageCorpus {
     /// The labels that there are, and those of every picture; `None` where pictures have none. Counts are those of the
     /// training rows of [`Self::rows`], see [`Self::labels_of`].
     pub labels: Option<(Labels, Vec<Vec<u32>>)>,
+    /// `[height, width]` of every picture before it was scaled.
+    pub sizes: Vec<[usize; 2]>,
+    /// Boxes of every picture, in pixels before it was scaled, where the task is to find some.
+    pub objects: Option<Vec<Vec<Object>>>,
     /// Pictures to train, to validate and to test on: those of the recipe's split; of a cross-validation its first fold.
     pub rows: [Vec<u32>; 3],
     /// Name of every picture: its path from the source's folder, or file and row.
@@ -78,7 +83,9 @@ impl ImageCorpus {
     /// empty; a disk that fails.
     pub fn read(data: &Data, image: &Image, task: TaskName, base: &Path) -> Result<Self, DataError> {
         let labelled = task == TaskName::ImageClassification;
-        let mut reading = Reading::new(data, image, labelled)?;
+        let boxed = task == TaskName::Detection;
+        let whole = boxed.then(|| for_boxes(image));
+        let mut reading = Reading::new(data, whole.as_ref().unwrap_or(image), labelled, boxed)?;
         reading.sources(data.source.as_slice(), base)?;
         Self::of(reading, data, labelled)
     }
@@ -95,7 +102,7 @@ impl ImageCorpus {
             .clone()
             .filter(|_| !data.source.as_slice().iter().all(|s| has_pictures(&base.join(s))));
         let image = Image { pixels, ..image.clone() };
-        let mut reading = Reading::new(&data, &image, false)?;
+        let mut reading = Reading::new(&data, &image, false, false)?;
         reading.sources(data.source.as_slice(), base)?;
         Self::of(reading, &data, false)
     }
@@ -111,6 +118,8 @@ impl ImageCorpus {
         let mut new = Self {
             pictures: Arc::new(read.pictures),
             labels: None,
+            sizes: read.sizes,
+            objects: None,
             rows: Default::default(),
             paths: read.paths,
             ledger: Ledger::default(),
@@ -129,6 +138,9 @@ impl ImageCorpus {
             };
             new.keys = read.targets.iter().map(|target| target.as_ref().map(key)).collect();
         }
+        if let Some((names, objects)) = read.objects {
+            new.box_labels(names, objects)?;
+        }
         if read.targets.iter().any(Option::is_some) {
             let labels = new.labels_from(&read.targets);
             new.labels = if labelled { Some(labels?) } else { labels.ok() };
@@ -141,6 +153,23 @@ impl ImageCorpus {
         }
         new.ledger = new.record(&new.rows);
         Ok(new)
+    }
+
+    /// Boxes, whose classes are the labels of their pictures.
+    fn box_labels(&mut self, names: Vec<String>, objects: Vec<Vec<Object>>) -> Result<(), Problem> {
+        if objects.iter().all(Vec::is_empty) {
+            return Err(Problem::new("no picture has a box").help("check `data.source`"));
+        }
+        let classes = objects.iter().map(|objects| {
+            let mut classes: Vec<u32> = objects.iter().map(|object| object.class).collect();
+            classes.sort_unstable();
+            classes.dedup();
+            classes
+        });
+        let counts = vec![0; names.len()];
+        self.labels = Some((Labels { names, many: true, counts }, classes.collect()));
+        self.objects = Some(objects);
+        Ok(())
     }
 
     fn labels_from(&self, targets: &[Option<Target>]) -> Result<(Labels, Vec<Vec<u32>>), DataError> {
@@ -258,8 +287,12 @@ impl ImageCorpus {
                     labels.names[class as usize],
                     part.name()
                 );
-                self.place(row as usize, Problem::new(message))
-                    .help("split with `by = \"stratified\"`, add pictures of this class, or leave it out")
+                let problem = self.place(row as usize, Problem::new(message));
+                if self.objects.is_some() {
+                    return problem
+                        .help("add pictures with this class, split with another `seed`, or leave it out");
+                }
+                problem.help("split with `by = \"stratified\"`, add pictures of this class, or leave it out")
             }));
         }
         problems.truncate(20);
@@ -270,7 +303,11 @@ impl ImageCorpus {
     fn place(&self, row: usize, problem: Problem) -> Problem {
         let (group, line) = self.places[row];
         let group = &self.groups[group as usize];
-        if group.is_dir() { problem.file(&self.paths[row]) } else { problem.file(group).line(line) }
+        if group.is_dir() || self.objects.is_some() {
+            problem.file(&self.paths[row])
+        } else {
+            problem.file(group).line(line)
+        }
     }
 
     /// The labels, with the counts of these training rows.
@@ -278,7 +315,16 @@ impl ImageCorpus {
     pub fn labels_of(&self, train: &[u32]) -> Option<Labels> {
         let (labels, classes) = self.labels.as_ref()?;
         let mut counts = vec![0; labels.names.len()];
-        train.iter().flat_map(|&row| &classes[row as usize]).for_each(|&class| counts[class as usize] += 1);
+        match &self.objects {
+            Some(objects) => {
+                let of_train = train.iter().flat_map(|&row| &objects[row as usize]);
+                of_train.for_each(|object| counts[object.class as usize] += 1);
+            }
+            None => train
+                .iter()
+                .flat_map(|&row| &classes[row as usize])
+                .for_each(|&class| counts[class as usize] += 1),
+        }
         Some(Labels { counts, ..labels.clone() })
     }
 

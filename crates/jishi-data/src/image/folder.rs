@@ -10,7 +10,7 @@ use crate::text::corpus::Part;
 use crate::text::documents::Target;
 
 /// Depth to which folders are searched.
-const DEPTH: usize = 32;
+pub(super) const DEPTH: usize = 32;
 
 /// Pictures of a folder, and the folders that they are listed under in the ledger.
 #[derive(Debug, Default)]
@@ -103,6 +103,7 @@ fn add(
         path: path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned(),
         target: class.clone().map(Target::Text),
         key: None,
+        marks: None,
         part,
         group: number,
         line,
@@ -127,10 +128,10 @@ pub(super) fn is_picture(path: &Path) -> bool {
     read.is_ok() && format_of(&start).is_some()
 }
 
-type Named = Vec<(String, PathBuf)>;
+pub(super) type Named = Vec<(String, PathBuf)>;
 
 /// The folders and files in a folder by name, hidden ones left out.
-fn folders_and_files(folder: &Path) -> Result<(Named, Named), Problem> {
+pub(super) fn folders_and_files(folder: &Path) -> Result<(Named, Named), Problem> {
     let failed = |e: std::io::Error| Problem::new(format!("can't read this folder: {e}")).file(folder);
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(failed)? {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jishi_recipe::Channels;
 use sha2::{Digest, Sha256};
 
+use super::boxes::Marks;
 use super::decode::{Bad, MAX_BYTES, decode, luma};
 use super::pictures::OwnedPicture;
 use super::scaling::Scaling;
@@ -27,6 +28,8 @@ pub(super) struct Found {
     /// Index of the ledger's file that it is listed under, and its number there, from 1.
     pub group: usize,
     pub line: u64,
+    /// Its boxes, where the task is to find some.
+    pub marks: Option<Marks>,
 }
 
 /// Where the pixels are.
@@ -48,13 +51,14 @@ impl Default for Content {
 }
 
 impl Content {
-    /// The picture, scaled for training; of a file also its size and hash.
+    /// The picture, scaled for training, and its size before; of a file also its bytes and hash.
     pub(super) fn read(self, channels: Channels, scaling: Scaling) -> Outcome {
         let (bytes, digest) = match self {
-            Self::Bad(bad) => return Outcome { picture: Err(bad), digest: None },
+            Self::Bad(bad) => return Outcome { picture: Err(bad), size: [0; 2], digest: None },
             Self::Pixels(picture) => {
                 let picture = with_channels(picture, channels);
-                return Outcome { picture: Ok(scaling.apply(picture)), digest: None };
+                let size = [picture.height, picture.width];
+                return Outcome { picture: Ok(scaling.apply(picture)), size, digest: None };
             }
             Self::Bytes(bytes) => (Ok(bytes), None),
             Self::File(path) => match file_bytes(&path) {
@@ -65,14 +69,17 @@ impl Content {
                 Err(bad) => (Err(bad), None),
             },
         };
-        let picture = bytes.and_then(|bytes| decode(&bytes, channels)).map(|p| scaling.apply(p));
-        Outcome { picture, digest }
+        let picture = bytes.and_then(|bytes| decode(&bytes, channels));
+        let size = picture.as_ref().map_or([0; 2], |p| [p.height, p.width]);
+        Outcome { picture: picture.map(|p| scaling.apply(p)), size, digest }
     }
 }
 
 /// What came of reading a picture.
 pub(super) struct Outcome {
     pub picture: Result<OwnedPicture, Bad>,
+    /// `[height, width]` before it was scaled.
+    pub size: [usize; 2],
     /// Bytes and SHA-256 of its file.
     pub digest: Option<(u64, [u8; 32])>,
 }

@@ -84,6 +84,7 @@ impl IdxFile {
             content: Content::Pixels(OwnedPicture { height, width, channels: 1, pixels: pixels.to_vec() }),
             target: targets.get(i).map(|label| Target::Text(label.to_string())),
             key: None,
+            marks: None,
             part: self.part,
             path: format!("{name}:{}", i + 1),
             group,

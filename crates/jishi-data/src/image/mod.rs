@@ -1,6 +1,7 @@
 //! Pictures: found in folders, IDX files and tables, decoded, scaled, labelled, split; and prepared for a model.
 
 mod augment;
+mod boxes;
 mod cifar;
 mod corpus;
 mod decode;
@@ -14,10 +15,12 @@ mod reading;
 mod scaling;
 mod tables;
 
-pub use augment::{Augmentation, Mix};
+pub use augment::{Augmentation, Mix, Moved};
+pub use boxes::{Object, Scene, Scenes, for_boxes};
 pub use corpus::{ImageCorpus, SourceDigest};
 pub use pictures::{OwnedPicture, Picture, Pictures};
 pub use preparation::{IMAGENET, Preparation};
+pub use scaling::Way;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decode::decode;
 use super::pictures::{OwnedPicture, Picture, Pictures};
-use super::scaling::{Room, Scaling, middle};
+use super::scaling::{Room, Scaling, Way, middle};
 
 /// Mean and standard deviation of ImageNet's red, green and blue, where white is 1.
 pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
@@ -148,6 +148,13 @@ impl Preparation {
     pub fn decode(&self, bytes: &[u8]) -> Result<OwnedPicture, Problem> {
         let picture = decode(bytes, self.channels).map_err(|bad| Problem::new(bad.message))?;
         Ok(self.scaling().apply(picture))
+    }
+
+    /// Where what is on a picture of `[height, width]` is in what the model sees of it. Only of a preparation that sees all
+    /// of what was read: for boxes, see [`super::for_boxes`].
+    #[must_use]
+    pub fn way(&self, size: [usize; 2]) -> Way {
+        self.scaling().way(size)
     }
 
     pub(crate) fn scaling(&self) -> Scaling {

@@ -6,6 +6,7 @@ use jishi_recipe::{BadRows, Channels, Data, Image, Problem, Problems};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::boxes::{self, Boxes, CUT, Marks, NO_FILE, Object};
 use super::cifar;
 use super::corpus::{PICTURES, SourceDigest, drops_missing};
 use super::decode::Bad;
@@ -16,7 +17,7 @@ use super::pictures::{Pictures, PicturesWriter};
 use super::scaling::Scaling;
 use super::tables::{self, Others};
 use crate::error::DataError;
-use crate::ledger::Ledger;
+use crate::ledger::{Action, Ledger};
 use crate::source::{ReadOptions, Source, resolve_names};
 use crate::text::corpus::Part;
 use crate::text::documents::Target;
@@ -34,6 +35,8 @@ pub(super) struct Reading<'a> {
     scaling: Scaling,
     /// Every picture must have a label.
     labelled: bool,
+    /// Every picture must have boxes.
+    boxed: bool,
     pictures: PicturesWriter,
     known: Known,
     bad: Vec<(usize, u64, String, Bad)>,
@@ -53,6 +56,10 @@ struct Known {
     groups: Vec<PathBuf>,
     digests: Vec<SourceDigest>,
     ledger: Ledger,
+    sizes: Vec<[usize; 2]>,
+    objects: Vec<Vec<Object>>,
+    /// Classes of boxes.
+    names: Vec<String>,
 }
 
 /// All pictures.
@@ -68,6 +75,10 @@ pub(super) struct Finished {
     pub digests: Vec<SourceDigest>,
     /// Of pictures that were left out.
     pub ledger: Ledger,
+    /// `[height, width]` of each before it was scaled.
+    pub sizes: Vec<[usize; 2]>,
+    /// Boxes of each and names of their classes, where the task has some.
+    pub objects: Option<(Vec<String>, Vec<Vec<Object>>)>,
 }
 
 /// The hash of several files: of their names and hashes.
@@ -89,13 +100,19 @@ impl Several {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(data: &'a Data, image: &'a Image, labelled: bool) -> Result<Self, DataError> {
+    pub(super) fn new(
+        data: &'a Data,
+        image: &'a Image,
+        labelled: bool,
+        boxed: bool,
+    ) -> Result<Self, DataError> {
         let options = ReadOptions::from_recipe(data)?;
         Ok(Self {
             data,
             image,
             scaling: Scaling::of(image),
             labelled,
+            boxed,
             pictures: PicturesWriter::new(image.channels.count(), data.memory_limit, None),
             known: Known::default(),
             bad: Vec::new(),
@@ -118,6 +135,10 @@ impl<'a> Reading<'a> {
         let mut files = Vec::new();
         for name in names {
             let path = base.join(name);
+            if self.boxed {
+                self.boxes(&path)?;
+                continue;
+            }
             if path.is_dir() {
                 files.extend(self.folder(&path)?);
                 continue;
@@ -159,6 +180,87 @@ impl<'a> Reading<'a> {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Pictures with boxes.
+    fn boxes(&mut self, path: &Path) -> Result<(), DataError> {
+        self.no_column("pictures with boxes")?;
+        let mut read = match boxes::read(path, self.known.groups.len()) {
+            Ok(read) => read,
+            Err(problem) => {
+                self.problems.push(problem);
+                return Ok(());
+            }
+        };
+        self.split.1 += 1;
+        self.split.0 += usize::from(read.split());
+        // The same class may have another number in another source.
+        let names = std::mem::take(&mut read.names).into_iter();
+        let number = |name: String| match self.known.names.iter().position(|known| *known == name) {
+            Some(number) => number as u32,
+            None => {
+                self.known.names.push(name);
+                self.known.names.len() as u32 - 1
+            }
+        };
+        let numbers: Vec<u32> = names.map(number).collect();
+        let Boxes { found, groups, files, faults, problems, .. } = read;
+        self.problems.extend(problems);
+        self.known.groups.extend(groups);
+        let drop = self.data.bad_rows == BadRows::Drop;
+        let count = faults.len();
+        for (i, fault) in faults.into_iter().enumerate() {
+            if drop {
+                let entry =
+                    self.known.ledger.entry(Action::Changed, fault.reason, Some(BOXES), None, &fault.file);
+                self.known.ledger.push(entry, fault.line);
+            } else if i < SHOWN {
+                self.problems.push(Problem::new(fault.message).file(fault.file));
+            } else if i == SHOWN {
+                let message = format!("and {} more faults of boxes", count - SHOWN);
+                let help =
+                    "correct them, or set `bad_rows = \"drop\"` in `[data]` to leave out what is wrong";
+                self.problems.push(Problem::new(message).help(help));
+            }
+        }
+        let mut hash = Several::default();
+        for file in files {
+            let bytes = std::fs::read(&file).map_err(|e| DataError::io(&file, e))?;
+            hash.add(&file.to_string_lossy(), bytes.len() as u64, &Sha256::digest(&bytes).into());
+        }
+        let renumbered = found.into_iter().map(|mut row| {
+            let marks = row.marks.iter_mut().flat_map(|marks| &mut marks.objects);
+            marks.for_each(|mark| mark.class = numbers[mark.class as usize]);
+            row
+        });
+        self.take(renumbered.collect(), &mut hash)?;
+        self.several(path, hash);
+        Ok(())
+    }
+
+    /// The boxes of a picture of `[height, width]`; what was done to them goes to the ledger.
+    fn settle(&mut self, marks: &Marks, size: [usize; 2], group: usize, line: u64) -> Vec<Object> {
+        let file = self.known.groups[group].clone();
+        let mut note = |reason: &'static str| {
+            let entry = self.known.ledger.entry(Action::Changed, reason, Some(BOXES), None, &file);
+            self.known.ledger.push(entry, line);
+        };
+        if marks.missing {
+            note(NO_FILE);
+        }
+        let mut objects = Vec::with_capacity(marks.objects.len());
+        for mark in &marks.objects {
+            match mark.settle(size) {
+                Ok((object, cut)) => {
+                    if cut {
+                        note(CUT);
+                    }
+                    objects.push(object);
+                }
+                Err(reason) => note(reason),
+            }
+        }
+        objects
     }
 
     fn packed(&mut self, files: &[Packed]) -> Result<(), DataError> {
@@ -305,8 +407,25 @@ impl<'a> Reading<'a> {
                         let bad = Bad::new(NO_LABEL, "it has no label");
                         self.bad.push((row.group, row.line, row.path, bad));
                     }
+                    Ok(_) if !row.marks.as_ref().is_none_or(|marks| fits(marks, outcome.size)) => {
+                        let [height, width] = outcome.size;
+                        let [h, w] = row.marks.and_then(|marks| marks.size).unwrap_or_default();
+                        let message =
+                            format!("its labels are of {h} × {w} pixels, and it has {height} × {width}");
+                        self.bad.push((
+                            row.group,
+                            row.line,
+                            row.path,
+                            Bad::new("another size than its labels say", message),
+                        ));
+                    }
                     Ok(picture) => {
                         self.pictures.push(picture.view())?;
+                        self.known.sizes.push(outcome.size);
+                        if let Some(marks) = &row.marks {
+                            let objects = self.settle(marks, outcome.size, row.group, row.line);
+                            self.known.objects.push(objects);
+                        }
                         self.known.targets.push(row.target);
                         self.known.keys.push(row.key);
                         self.known.parts.push(row.part);
@@ -349,7 +468,8 @@ impl<'a> Reading<'a> {
     pub(super) fn finish(mut self) -> Result<Finished, DataError> {
         self.bad_pictures();
         Problems(self.problems).into_result()?;
-        let Known { targets, mut keys, parts, paths, places, groups, digests, ledger } = self.known;
+        let Known { targets, mut keys, parts, paths, places, groups, digests, ledger, sizes, objects, names } =
+            self.known;
         if self.pictures.len() == 0 {
             let reasons = ledger.summary().drop_reasons;
             let most = reasons.into_iter().max_by_key(|(_, n)| *n).map(|(reason, _)| reason);
@@ -362,7 +482,20 @@ impl<'a> Reading<'a> {
             keys = Vec::new();
         }
         let pictures = self.pictures.finish()?;
-        Ok(Finished { pictures, targets, keys, parts, paths, places, groups, digests, ledger })
+        let objects = self.boxed.then_some((names, objects));
+        Ok(Finished {
+            pictures,
+            targets,
+            keys,
+            parts,
+            paths,
+            places,
+            groups,
+            digests,
+            ledger,
+            sizes,
+            objects,
+        })
     }
 
     /// Pictures that can't be used: errors, or dropped.
@@ -371,7 +504,7 @@ impl<'a> Reading<'a> {
         for (group, line, path, bad) in std::mem::take(&mut self.bad) {
             let group = &self.known.groups[group];
             // A file of a folder is named itself.
-            let (file, line) = match group.is_dir() {
+            let (file, line) = match group.is_dir() || self.boxed {
                 true => (folder_of(group, &path), 1),
                 false => (group.clone(), line),
             };
@@ -387,7 +520,8 @@ impl<'a> Reading<'a> {
             errors += 1;
             if errors <= SHOWN {
                 let problem = Problem::new(bad.message).file(&file);
-                self.problems.push(if group.is_dir() { problem } else { problem.line(line) });
+                let whole = group.is_dir() || self.boxed;
+                self.problems.push(if whole { problem } else { problem.line(line) });
             }
         }
         if errors > 0 {
@@ -399,6 +533,14 @@ impl<'a> Reading<'a> {
             );
         }
     }
+}
+
+/// What the ledger calls boxes.
+const BOXES: &str = "boxes";
+
+/// Whether a picture has the size that its labels say.
+fn fits(marks: &Marks, size: [usize; 2]) -> bool {
+    marks.size.is_none_or(|said| said == size)
 }
 
 /// Why a picture can't be learned from.

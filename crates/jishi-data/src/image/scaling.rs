@@ -46,50 +46,116 @@ impl Scaling {
             None => Room::None,
         };
         let size = image.size.map(jishi_recipe::Size::sides);
-        Self { size, fit: image.fit, room, filter: image.interpolation }
+        let fit = if image.fit == Fit::Auto { Fit::Crop } else { image.fit };
+        Self { size, fit, room, filter: image.interpolation }
     }
 
     /// Scales and crops a picture.
     pub(crate) fn apply(&self, picture: OwnedPicture) -> OwnedPicture {
-        let Some(size) = self.size else { return picture };
-        if [picture.height, picture.width] == size && !matches!(self.room, Room::Share(_)) {
+        let Some(Plan { part, new, outside, cut }) = self.plan([picture.height, picture.width]) else {
             return picture;
+        };
+        let scaled = resize(picture.view(), part, new, self.filter);
+        match (cut, outside) {
+            (Some(size), _) => crop_middle(scaled.view(), size),
+            (None, Some(outside)) => on_black(&scaled, outside),
+            (None, None) => scaled,
         }
-        let resize = |picture, part, size| resize(picture, part, size, self.filter);
+    }
+
+    /// Where [`Self::apply`] puts what is on a picture of `[height, width]`.
+    pub(crate) fn way(&self, size: [usize; 2]) -> Way {
+        let Some(Plan { part, new, outside, cut }) = self.plan(size) else { return Way::NONE };
+        let axis = |i: usize| {
+            let factor = new[i] as f64 / part[2 + i];
+            let shift = match (cut, outside) {
+                (Some(cut), _) => -(middle(new[i], cut[i]) as f64),
+                (None, Some(outside)) => middle(outside[i], new[i]) as f64,
+                (None, None) => 0.0,
+            };
+            (factor, shift - part[i] * factor)
+        };
+        let ((fy, sy), (fx, sx)) = (axis(0), axis(1));
+        Way { factor: [fx, fy], shift: [sx, sy] }
+    }
+
+    /// What is done to a picture of `[height, width]`; nothing, where it is as it should be.
+    fn plan(&self, [picture_height, picture_width]: [usize; 2]) -> Option<Plan> {
+        let size = self.size?;
+        if [picture_height, picture_width] == size && !matches!(self.room, Room::Share(_)) {
+            return None;
+        }
         let [h, w] = size.map(|side| side as f64);
-        let (height, width) = (picture.height as f64, picture.width as f64);
-        let view = picture.view();
+        let (height, width) = (picture_height as f64, picture_width as f64);
         let scale = |exact: f64| match self.room {
             Room::None => exact,
             // A picture that is smaller than the size is not made larger for chance.
             Room::ForChance => (exact * ROOM).min(exact.max(1.0)),
             Room::Share(share) => exact / share,
         };
-        match self.fit {
-            Fit::Crop => {
+        let whole = [0.0, 0.0, height, width];
+        Some(match self.fit {
+            Fit::Crop | Fit::Auto => {
                 // What is much longer than the size is cut before it is scaled, or it would take all memory.
                 let part = [height.min(width * LONGEST * h / w), width.min(height * LONGEST * w / h)];
                 let scale = scale((h / part[0]).max(w / part[1]));
                 // The long side is cut to whole pixels, as in torchvision; what rounding took from one is given back.
                 let cut = |side: f64| (side * scale + 1e-6).floor();
-                let new = [cut(part[0]).max(h), cut(part[1]).max(w)];
+                let new = [cut(part[0]).max(h), cut(part[1]).max(w)].map(|side| side as usize);
                 let [top, left] = [(height - part[0]) / 2.0, (width - part[1]) / 2.0];
-                let scaled = resize(view, [top, left, part[0], part[1]], new.map(|side| side as usize));
-                if self.room == Room::None { crop_middle(scaled.view(), size) } else { scaled }
+                let cut = (self.room == Room::None).then_some(size);
+                Plan { part: [top, left, part[0], part[1]], new, outside: None, cut }
             }
             Fit::Stretch => {
                 let keep = [scale(h / height) * height, scale(w / width) * width];
-                resize(view, [0.0, 0.0, height, width], keep.map(|side| side.round() as usize))
+                Plan { part: whole, new: keep.map(|side| side.round() as usize), outside: None, cut: None }
             }
             Fit::Pad => {
                 let inside = scale((h / height).min(w / width));
                 let new = [height, width].map(|side| (side * inside).round().max(1.0));
                 let grown = (new[0] / h).max(new[1] / w).max(1.0);
                 let outside = [0, 1].map(|i| (size[i] as f64 * grown).round().max(new[i]) as usize);
-                let scaled = resize(view, [0.0, 0.0, height, width], new.map(|side| side as usize));
-                on_black(&scaled, outside)
+                Plan { part: whole, new: new.map(|side| side as usize), outside: Some(outside), cut: None }
             }
-        }
+        })
+    }
+}
+
+/// How a picture is scaled and cropped.
+struct Plan {
+    /// The part of it that is taken: top, left, height and width.
+    part: [f64; 4],
+    /// `[height, width]` that the part is scaled to.
+    new: [usize; 2],
+    /// Black is put around it up to this size.
+    outside: Option<[usize; 2]>,
+    /// The middle of this size is kept.
+    cut: Option<[usize; 2]>,
+}
+
+/// Where scaling and cropping put what is on a picture: each place times a factor and plus a shift, `[x, y]` in pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Way {
+    /// Across and down.
+    pub factor: [f64; 2],
+    /// Across and down.
+    pub shift: [f64; 2],
+}
+
+impl Way {
+    /// Nowhere.
+    pub const NONE: Self = Self { factor: [1.0; 2], shift: [0.0; 2] };
+
+    /// A box, `[left, top, right, bottom]`, where it is put.
+    #[must_use]
+    pub fn place(&self, place: [f64; 4]) -> [f64; 4] {
+        std::array::from_fn(|i| place[i] * self.factor[i % 2] + self.shift[i % 2])
+    }
+
+    /// A box where it came from.
+    #[must_use]
+    pub fn back(&self, place: [f64; 4]) -> [f64; 4] {
+        std::array::from_fn(|i| (place[i] - self.shift[i % 2]) / self.factor[i % 2])
     }
 }
 

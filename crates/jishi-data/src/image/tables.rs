@@ -70,7 +70,8 @@ pub(super) fn read(
                 "" => format!("{name}:{}", row.line),
                 path => path.to_owned(),
             };
-            Found { content, target: row.target, key: row.split, part: None, path, group, line: row.line }
+            let (target, key, line) = (row.target, row.split, row.line);
+            Found { content, target, key, path, group, line, ..Found::default() }
         });
         take(found.collect())?;
     }

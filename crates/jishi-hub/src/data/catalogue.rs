@@ -75,6 +75,14 @@ const HELP_EN: Source = source(
     "8faa840285734d6cfe1ed25537b48f07e74bd6412e3917bf8e5f8a653f7b3712",
 );
 
+const STAMPS: Source = source(
+    Client::Apt,
+    "tuxpaint-stamps-default",
+    "2022.06.04-1",
+    160_880_444,
+    "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+);
+
 /// Everything that can be fetched, by name.
 #[must_use]
 pub fn catalogue() -> &'static [Entry] {
@@ -87,7 +95,7 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|e| e.name == name)
 }
 
-static ENTRIES: [Entry; 16] = [
+static ENTRIES: [Entry; 17] = [
     Entry {
         name: "amazon-reviews",
         description: "Sentences of product reviews on Amazon, with the mean of 20 people's scores from -4 to 4",
@@ -283,16 +291,18 @@ static ENTRIES: [Entry; 16] = [
         convert: Convert::Sotu,
     },
     Entry {
+        name: "stamp-scenes",
+        description: "Scenes of 128 x 128 pixels composed of 1 to 5 stamps of 9 classes, with boxes as COCO JSON",
+        licence: "GPL-2 (Tux Paint's stamps)",
+        sources: &[STAMPS],
+        rows: Some(2000),
+        convert: Convert::StampScenes,
+    },
+    Entry {
         name: "stamps",
         description: "Tux Paint's stamps: pictures of animals, food, symbols, towns and more, in folders",
-        licence: "GPL-2.0",
-        sources: &[source(
-            Client::Apt,
-            "tuxpaint-stamps-default",
-            "2022.06.04-1",
-            160_880_444,
-            "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
-        )],
+        licence: "GPL-2 (Tux Paint's stamps)",
+        sources: &[STAMPS],
         rows: Some(713),
         convert: Convert::Stamps,
     },

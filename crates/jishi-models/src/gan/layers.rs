@@ -96,7 +96,7 @@ impl Unfilter {
 /// # Shapes
 /// - input: `[batch, height, width, channels]`
 /// - output: `[batch, 2 · height, 2 · width, channels]`
-pub(super) fn doubled(x: Tensor<4>) -> Tensor<4> {
+pub(crate) fn doubled(x: Tensor<4>) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
     let x = x.reshape([batch, height, 1, width, 1, channels]);
     let x: Tensor<6> = x.expand([batch, height, 2, width, 2, channels]);

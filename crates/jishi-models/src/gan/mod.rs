@@ -3,7 +3,7 @@
 //! blocks (Gulrajani et al. 2017, appendix F). Parameters of a [`Gan`] are `generator.…` and `critic.…`.
 
 mod dcgan;
-mod layers;
+pub(crate) mod layers;
 mod penalty;
 mod residual;
 

@@ -39,8 +39,14 @@ impl Conv {
     /// With a bias of zeros.
     #[must_use]
     pub fn with_bias(self, scope: &Scope) -> Self {
+        self.with_bias_of(scope, 0.0)
+    }
+
+    /// With a bias of this value.
+    #[must_use]
+    pub fn with_bias_of(self, scope: &Scope, value: f32) -> Self {
         let outputs = self.weight.dims()[0];
-        Self { bias: Some(scope.constant(0.0, [outputs])), ..self }
+        Self { bias: Some(scope.constant(value, [outputs])), ..self }
     }
 
     /// With this many zeros on each side of the image.

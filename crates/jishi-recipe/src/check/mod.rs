@@ -87,6 +87,20 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
         TaskName::Translation => &["perplexity", "accuracy", "bleu", "chrf"],
         TaskName::TextEmbedding | TaskName::ImageEmbedding => &["recall_at_1", "recall_at_10", "mrr"],
         TaskName::MaskedImageModeling => &["r2"],
+        TaskName::Detection => &[
+            "map",
+            "map_50",
+            "map_75",
+            "map_small",
+            "map_medium",
+            "map_large",
+            "ar_1",
+            "ar_10",
+            "ar_100",
+            "ar_small",
+            "ar_medium",
+            "ar_large",
+        ],
         TaskName::ImageClassification => {
             &["accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "ece"]
         }

@@ -30,6 +30,8 @@ impl Checker<'_> {
             Model::Vgg(m) => return self.vgg(m),
             Model::Vit(m) => return self.vit(m),
             Model::Mae(m) => return self.mae(m),
+            Model::Yolo(m) => return self.yolo(m),
+            Model::Ssd(m) => return self.ssd(m),
             Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {

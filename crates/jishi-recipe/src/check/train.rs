@@ -205,7 +205,9 @@ impl Checker<'_> {
         let table = self.recipe.task.domain() == Domain::Tables;
         let classify = self.recipe.task != TaskName::Regression;
         match of_classes {
-            Some(_) if matches!(self.recipe.task, TaskName::MaskedImageModeling | TaskName::ImageEmbedding) => {
+            Some(_)
+                if matches!(self.recipe.task, TaskName::MaskedImageModeling | TaskName::ImageEmbedding) =>
+            {
                 let message = format!("`train.loss.name` is \"{written}\", and {task} has a loss of its own");
                 self.fault(name, message, "leave it out");
             }

@@ -1,7 +1,7 @@
 //! Checks of recipes that learn from images.
 
 use super::Checker;
-use crate::networks::{MaeModel, ResNetModel, VggModel, VitModel};
+use crate::networks::{MaeModel, ResNetModel, SsdModel, VggModel, VitModel, YoloModel};
 use crate::types::TaskName;
 use crate::vision::Image;
 
@@ -16,13 +16,15 @@ impl Checker<'_> {
         let task = self.recipe.task;
         let unlabelled = matches!(task, TaskName::MaskedImageModeling | TaskName::ImageEmbedding);
         if unlabelled && self.recipe.data.target.is_some() {
-            let message = format!("`data.target` has no meaning for {}: it learns without labels", task.name());
+            let message =
+                format!("`data.target` has no meaning for {}: it learns without labels", task.name());
             self.fault(&["data.target", "task"], message, "leave it out");
         }
         let image = self.recipe.image.as_ref();
-        for (key, share) in
-            [("image.mixup", image.map_or(0.0, |i| i.mixup)), ("image.cutmix", image.map_or(0.0, |i| i.cutmix))]
-        {
+        for (key, share) in [
+            ("image.mixup", image.map_or(0.0, |i| i.mixup)),
+            ("image.cutmix", image.map_or(0.0, |i| i.cutmix)),
+        ] {
             if unlabelled && share != 0.0 {
                 let message = format!("`{key}` mixes images and their labels, and {} has none", task.name());
                 self.fault(&[key, "task"], message, "leave it out");
@@ -38,13 +40,15 @@ impl Checker<'_> {
         if self.recipe.image.as_ref().is_none_or(|image| image.augment.is_empty()) {
             let message =
                 "image-embedding compares views of an image, and without `image.augment` all views are equal";
-            let help = "for example: augment = [{ name = \"random-resized-crop\" }, { name = \"color-jitter\" }]";
+            let help =
+                "for example: augment = [{ name = \"random-resized-crop\" }, { name = \"color-jitter\" }]";
             self.lack("image", &["image.augment", "image", "task"], message, help);
         }
         self.at_least("train.batch", self.recipe.train.batch, 2);
     }
 
     pub(super) fn image(&mut self, image: &Image) {
+        self.boxes(image);
         let Some(share) = image.crop_pct else { return };
         if !(0.1..=1.0).contains(&share) {
             let message = format!("`image.crop_pct`: expected 0.1 to 1, found {share}");
@@ -54,6 +58,49 @@ impl Checker<'_> {
             let message = "`image.crop_pct` is a share of `image.size`, which is not set";
             self.fault(&["image.crop_pct"], message, "for example: size = 224");
         }
+    }
+
+    /// Keys that have boxes to think of.
+    fn boxes(&mut self, image: &Image) {
+        self.number("image.mosaic", image.mosaic, (0.0..=1.0).contains(&image.mosaic), "from 0 to 1");
+        let task = self.recipe.task;
+        if task != TaskName::Detection {
+            if image.mosaic != 0.0 {
+                let message = format!("`image.mosaic` is for detection, and the task is {}", task.name());
+                self.fault(&["image.mosaic", "task"], message, "leave it out");
+            }
+            return;
+        }
+        let set = [
+            ("image.mixup", image.mixup != 0.0),
+            ("image.cutmix", image.cutmix != 0.0),
+            ("image.crop_pct", image.crop_pct.is_some()),
+            ("image.pixels", image.pixels.is_some()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+            let message = format!("`{key}` is for image-classification, and the task is detection");
+            self.fault(&[key, "task"], message, "leave it out");
+        }
+    }
+
+    fn overlap(&mut self, nms: f64) {
+        self.number("model.nms", nms, nms > 0.0 && nms <= 1.0, "above 0 and up to 1");
+    }
+
+    pub(super) fn yolo(&mut self, model: &YoloModel) {
+        for (key, value) in [("model.width", model.width), ("model.depth", model.depth)] {
+            self.at_least(key, value.unwrap_or(1), 1);
+        }
+        if model.width.is_some_and(|width| width % 4 != 0) {
+            let message = format!("`model.width`: expected a multiple of 4, found {}", model.width());
+            self.fault(&["model.width"], message, "16 is the width of scale \"n\"");
+        }
+        self.overlap(model.nms);
+    }
+
+    pub(super) fn ssd(&mut self, model: &SsdModel) {
+        self.at_least("model.width", model.width.unwrap_or(1), 1);
+        self.overlap(model.nms);
     }
 
     fn depth(&mut self, depth: usize, known: &[usize]) {
@@ -113,13 +160,17 @@ impl Checker<'_> {
                 self.at_least(key, size, 1);
             }
         }
-        for (key, width) in [("model.width", Some(model.width)), ("model.decoder_width", model.decoder_width)] {
+        for (key, width) in [("model.width", Some(model.width)), ("model.decoder_width", model.decoder_width)]
+        {
             let Some(width) = width.filter(|w| !w.is_multiple_of(4)) else { continue };
-            let message = format!("`{key}`: expected a multiple of 4, for positions on a plane, found {width}");
+            let message =
+                format!("`{key}`: expected a multiple of 4, for positions on a plane, found {width}");
             self.fault(&[key], message, format!("for example: {}", width.next_multiple_of(4)));
         }
-        if let Some(width) = model.decoder_width.filter(|w| model.heads > 0 && !w.is_multiple_of(model.heads)) {
-            let message = format!("`model.heads` ({}) must divide `model.decoder_width` ({width})", model.heads);
+        if let Some(width) = model.decoder_width.filter(|w| model.heads > 0 && !w.is_multiple_of(model.heads))
+        {
+            let message =
+                format!("`model.heads` ({}) must divide `model.decoder_width` ({width})", model.heads);
             self.fault(&["model.decoder_width", "model.heads"], message, "");
         }
         let share = model.mask_ratio;

@@ -67,6 +67,18 @@ pub fn gallery(gallery: &Gallery<'_>) -> Scene {
     scene
 }
 
+/// Draws one picture with its boxes and nothing around it, with so many pixels on its longer side.
+#[must_use]
+pub fn annotated(tile: &Tile, side: f32) -> Scene {
+    let raster = &tile.raster;
+    let scale = side / raster.width.max(raster.height).max(1) as f32;
+    let (width, height) = (raster.width as f32 * scale, raster.height as f32 * scale);
+    let mut scene = Scene::new(width, height);
+    let bare = Tile { caption: Vec::new(), ..tile.clone() };
+    draw(&mut scene, &bare, (width - side) / 2.0, (height - side) / 2.0, side);
+    scene
+}
+
 fn draw(scene: &mut Scene, tile: &Tile, left: f32, top: f32, side: f32) {
     let raster = &tile.raster;
     let scale = side / raster.width.max(raster.height).max(1) as f32;

@@ -19,7 +19,7 @@ pub use classes::{
     Calibration, CalibrationBin, Confusion, ScoreCurve, calibration, confusion_matrix, pr, roc,
 };
 pub use curves::{Curves, RunCurve, curves};
-pub use gallery::{Boxed, Gallery, Tile, gallery};
+pub use gallery::{Boxed, Gallery, Tile, annotated, gallery};
 pub use regression::{FoldMetric, Predictions, fold_metrics, predicted_vs_actual, residuals};
 pub use scene::{Anchor, Color, Raster, Scene, Shape, palette};
 

@@ -5,6 +5,7 @@
 pub mod bootstrap;
 mod classification;
 pub mod curves;
+pub mod detection;
 mod regression;
 pub mod retrieval;
 pub mod translation;

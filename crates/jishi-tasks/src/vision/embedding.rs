@@ -119,9 +119,8 @@ impl ImagePretraining for ImageEmbeddingTask {
         let parts = projections[0].chunks(self.compared * outputs);
         for (first, second) in parts.zip(projections[1].chunks(self.compared * outputs)) {
             let views = TensorData::new([first, second].concat(), [2 * first.len() / outputs, outputs]);
-            loss += f64::from(
-                nt_xent(Tensor::from_data(views, &device), self.temperature).into_scalar::<f32>(),
-            );
+            loss +=
+                f64::from(nt_xent(Tensor::from_data(views, &device), self.temperature).into_scalar::<f32>());
         }
         let metrics = retrieval(&features[0], &features[1], width, &device);
         Ok(Evaluation { loss: loss / (2 * rows.len()) as f64, metrics })

@@ -74,7 +74,9 @@ pub(crate) fn pass(first: usize) -> Context {
 /// Values of rows of so many values each, all of them finite. `first`: the number of the first row.
 pub(crate) fn finite(values: &[f32], width: usize, first: usize) -> Result<(), TaskError> {
     match values.iter().position(|v| !v.is_finite()) {
-        Some(at) => Err(TaskError::NonFinite { found: f64::from(values[at]), row: first + at / width.max(1) }),
+        Some(at) => {
+            Err(TaskError::NonFinite { found: f64::from(values[at]), row: first + at / width.max(1) })
+        }
         None => Ok(()),
     }
 }

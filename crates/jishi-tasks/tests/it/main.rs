@@ -1,5 +1,6 @@
 //! Losses and preferences against PyTorch, metrics against scikit-learn, and the table task from rows to predictions.
 
+mod detection;
 mod dpo;
 mod losses;
 mod metrics;

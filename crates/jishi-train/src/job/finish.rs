@@ -142,7 +142,7 @@ pub(crate) fn measure_splits<E: Into<TrainError>>(
 }
 
 /// Writes pictures into a run, and adds their titles and files.
-fn draw(
+pub(crate) fn draw(
     run: &RunDir,
     pictures: Vec<pictures::Picture>,
     drawn: &mut Vec<(String, String)>,
@@ -231,6 +231,7 @@ pub fn loss_label(recipe: &Recipe) -> String {
         (Some(name), TaskName::Regression) => format!("loss ({name}, scaled target)"),
         (_, task) if task.contrasts() => "loss (contrastive)".into(),
         (_, TaskName::MaskedImageModeling) => "loss (mse of hidden pixels)".into(),
+        (_, TaskName::Detection) => "loss (classes and boxes)".into(),
         (Some("auto") | None, _) => "loss (cross-entropy)".into(),
         (Some(name), _) => format!("loss ({name})"),
     }

@@ -167,7 +167,7 @@ fn first_difference(
 fn normalises_batches(model: &Model) -> bool {
     match model {
         Model::Mlp(mlp) => mlp.norm == Norm::Batch,
-        Model::ResNet(_) => true,
+        Model::ResNet(_) | Model::Yolo(_) | Model::Ssd(_) => true,
         Model::Vgg(vgg) => vgg.batch_norm,
         _ => false,
     }

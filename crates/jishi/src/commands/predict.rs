@@ -2,12 +2,13 @@
 
 use jishi_data::Source;
 use jishi_data::write::{OutputFormat, to_bytes};
-use jishi_recipe::Domain;
+use jishi_recipe::{Domain, Problem, TaskName};
 use jishi_runs::package;
-use jishi_train::job::evaluate::domain_of;
+use jishi_train::job::evaluate::task_of;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::predict::{Predictor, columns};
 use jishi_train::job::vision;
+use jishi_train::job::vision::detection::{DetectionPredictor, SHOWN};
 
 use crate::cli::{DeviceName, PredictArgs};
 use crate::commands::train;
@@ -22,7 +23,15 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     };
     let device = train::device(DeviceName::Auto)?;
     let model = package::find(&args.root, &args.run)?;
-    let predicted = match domain_of(&model)? {
+    let task = task_of(&model)?;
+    if task == Some(TaskName::Detection) {
+        return boxes(args, json, &DetectionPredictor::load(&model, &device)?, format);
+    }
+    if args.draw.is_some() || args.score.is_some() {
+        let problem = Problem::new("`--draw` and `--score` are for models that find boxes").file(&model);
+        return Err(CliError::bad(problem.help("leave them out")));
+    }
+    let predicted = match task.map(TaskName::domain) {
         Some(Domain::Texts) => Some(TextPredictor::load(&model, &device)?.predict(&args.input)?),
         Some(Domain::Images) => Some(vision::load(&model, &device)?.predict(&args.input)?),
         Some(Domain::Tables) | None => None,
@@ -36,17 +45,34 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     let (rows, ledger) = predictor.usable(&table, false)?;
     if let Some(entry) = ledger.entries.first() {
         let first = entry.lines.first().map_or(0, |l| l.0);
-        let problem = jishi_recipe::Problem::new(format!(
-            "{} rows can't be predicted: {}",
-            table.rows - rows.len(),
-            entry.reason
-        ));
+        let problem =
+            Problem::new(format!("{} rows can't be predicted: {}", table.rows - rows.len(), entry.reason));
         return Err(CliError::bad(
             problem.file(&args.input).line(first).help("fill in the values, or leave the rows out"),
         ));
     }
     let (predictions, _) = predictor.predict(&predictor.encode(&table, &rows, false)?)?;
     write(args, json, rows.len(), &to_bytes(&columns(&predictions), format)?)
+}
+
+/// Finds objects, and draws them where that is wanted.
+fn boxes(
+    args: &PredictArgs,
+    json: bool,
+    predictor: &DetectionPredictor,
+    format: OutputFormat,
+) -> Result<(), CliError> {
+    let least = args.score.unwrap_or(SHOWN);
+    if !(0.0..=1.0).contains(&least) {
+        return Err(CliError::bad(Problem::new(format!("`--score`: expected 0 to 1, found {least}"))));
+    }
+    let predicted = predictor.predict(&args.input, least)?;
+    if let Some(folder) = &args.draw {
+        predictor.draw(&args.input, &predicted, folder)?;
+        eprintln!("drew the boxes of {} images into {}", predicted.paths.len(), folder.display());
+    }
+    let (columns, rows) = predicted.columns();
+    write(args, json, rows, &to_bytes(&columns, format)?)
 }
 
 /// Writes predictions where they are wanted.

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod builtin;
+mod detection;
 mod docs;
 mod help;
 mod images;

@@ -62,7 +62,8 @@ fn learns(place: &Place, text: &str, (metric, least): (&str, f64), width: usize)
     assert_eq!(all[1]["embedding"].as_array().unwrap().len(), width);
     let one = &place.json("predict first --input new/b.png")["predictions"];
     assert_eq!(one[0]["embedding"], all[1]["embedding"]);
-    for command in ["export first --format onnx --out x/m.onnx", "export first --format safetensors --out x"] {
+    for command in ["export first --format onnx --out x/m.onnx", "export first --format safetensors --out x"]
+    {
         place.refuses(command, "tells no labels");
     }
 
@@ -74,7 +75,8 @@ fn learns(place: &Place, text: &str, (metric, least): (&str, f64), width: usize)
         assert!(accuracy >= if train == "all" { 0.9 } else { 0.6 }, "{train}: {report}");
     }
     let mean = |run: &str| {
-        let manifest: Value = serde_json::from_str(&place.text(&format!("runs/{run}/model/model.json"))).unwrap();
+        let manifest: Value =
+            serde_json::from_str(&place.text(&format!("runs/{run}/model/model.json"))).unwrap();
         manifest["preprocessing"]["preparation"]["mean"].clone()
     };
     assert_eq!(mean("all"), mean("first"));

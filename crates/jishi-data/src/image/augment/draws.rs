@@ -1,26 +1,26 @@
 //! Random values from uniform words.
 
 /// A source of uniform words.
-pub(super) struct Draws<'a>(pub &'a mut dyn FnMut() -> u32);
+pub(in crate::image) struct Draws<'a>(pub &'a mut dyn FnMut() -> u32);
 
 impl Draws<'_> {
     /// Uniform in 0 ≤ x < 1.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(in crate::image) fn unit(&mut self) -> f64 {
         f64::from((self.0)()) / 4_294_967_296.0
     }
 
     /// Uniform from `low` to `high`.
-    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(in crate::image) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
     /// A whole number in `0..n`; 0 where `n` is 0. Its bias is below n / 2³².
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(in crate::image) fn below(&mut self, n: usize) -> usize {
         ((u64::from((self.0)()) * n as u64) >> 32) as usize
     }
 
     /// Standard normal (Box & Muller 1958).
-    pub(super) fn normal(&mut self) -> f64 {
+    pub(in crate::image) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * ((f64::from((self.0)()) + 0.5) / 4_294_967_296.0).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
@@ -44,7 +44,7 @@ impl Draws<'_> {
     }
 
     /// Beta with both shapes `alpha`.
-    pub(super) fn beta(&mut self, alpha: f64) -> f64 {
+    pub(in crate::image) fn beta(&mut self, alpha: f64) -> f64 {
         let (a, b) = (self.gamma(alpha), self.gamma(alpha));
         if a + b > 0.0 { a / (a + b) } else { 0.5 }
     }

@@ -384,7 +384,9 @@ fn speed() {
             .map(|seed| {
                 let mut word = words(seed);
                 let start = Instant::now();
-                (0..n).for_each(|_| augmentation.apply(picture.view(), &mut word, &mut out));
+                (0..n).for_each(|_| {
+                    augmentation.apply(picture.view(), &mut word, &mut out);
+                });
                 start.elapsed().as_nanos() / n
             })
             .min();

@@ -4,6 +4,7 @@ mod help;
 mod plays;
 mod poetry;
 mod rows;
+mod scenes;
 mod stamps;
 
 use std::fs;
@@ -37,6 +38,8 @@ pub(super) enum Convert {
     MobyDick,
     /// Tux Paint's pictures in folders of their categories.
     Stamps,
+    /// Scenes of Tux Paint's stamps, with boxes.
+    StampScenes,
 }
 
 /// Writes the files of `archives` into the folder `out`. The number of rows, where there are rows.
@@ -53,6 +56,7 @@ pub(super) fn convert(how: Convert, archives: &[PathBuf], out: &Path) -> Result<
         Convert::BbcNews => rows::bbc_news(first, out).map(Some),
         Convert::Sotu => rows::sotu(first, out).map(Some),
         Convert::Stamps => stamps::folders(first, out).map(Some),
+        Convert::StampScenes => scenes::scenes(first, out).map(Some),
         Convert::MobyDick => rows::moby_dick(first, out).map(|()| None),
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::tensor::Device;
 use jishi_data::image::{ImageCorpus, Preparation};
 use jishi_recipe::{Problem, Recipe};
-use jishi_tasks::vision::classification::LabelledImages;
 use jishi_tasks::vision::ImageClassificationTask;
+use jishi_tasks::vision::classification::LabelledImages;
 
 use super::beginning::{Beginning, beginning};
 use super::finish::Prepared;
@@ -42,5 +42,12 @@ pub fn prepare(
     let data = LabelledImages { images, classes, rows: rows.clone() };
     let pipeline = ImagePipeline { config, preparation, labels: Some(labels.clone()) };
     let task = ImageClassificationTask::new(recipe, &labels, Some(data), device)?;
-    Ok(Prepared { task, pipeline, ledger: corpus.record(rows), golden: source::golden(corpus, rows), about, start })
+    Ok(Prepared {
+        task,
+        pipeline,
+        ledger: corpus.record(rows),
+        golden: source::golden(corpus, rows),
+        about,
+        start,
+    })
 }

@@ -11,19 +11,16 @@ use jishi_runs::RealFs;
 use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
-use jishi_tasks::{ClassOutputs, SplitName, Task};
 use jishi_tasks::vision::ImageClassificationTask;
+use jishi_tasks::{ClassOutputs, SplitName, Task};
 
-use super::{ImagePipeline, galleries};
 use super::beginning::Start;
-use super::package::{pack, replay};
+use super::package::{column, pack, replay};
+use super::{ImagePipeline, galleries};
 use crate::error::TrainError;
 use crate::job::finish::{end, measure_splits, model_card, write_scene};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
-
-/// What a classifier gives.
-pub const OUTPUT: (&str, &str) = ("prediction", "category");
 
 /// Images of a recipe, prepared, with the task on them and the model to begin with.
 pub struct Prepared {
@@ -90,8 +87,8 @@ impl Subject for Prepared {
         if recipe.evaluate.plots {
             self.draw(run, seed, shown.into_inner(), &mut drawn)?;
         }
-        let mut package =
-            pack(recipe, &self.pipeline, export_weights(model), &self.golden, OUTPUT, device)?;
+        let outputs = vec![column("prediction", "category", None)];
+        let mut package = pack(recipe, &self.pipeline, export_weights(model), &self.golden, outputs, device)?;
         package.manifest.metrics = manifest.metrics.clone();
         package.save(&RealFs, &run.model())?;
         replay(&run.model(), &package.manifest.golden, device)?;

@@ -14,12 +14,7 @@ const COLUMNS: usize = 8;
 
 /// Training images as the first step sees them, with a caption each.
 #[must_use]
-pub fn in_training(
-    images: &Images,
-    rows: &[u32],
-    seed: u64,
-    caption: impl Fn(u32) -> Vec<String>,
-) -> Scene {
+pub fn in_training(images: &Images, rows: &[u32], seed: u64, caption: impl Fn(u32) -> Vec<String>) -> Scene {
     let rows = &rows[..rows.len().min(SHOWN)];
     let values = images.changed(rows, &Context::training(seed, 0, 0));
     let size = values.len() / rows.len().max(1);

@@ -2,6 +2,7 @@
 
 pub mod beginning;
 pub mod classification;
+pub mod detection;
 pub mod finish;
 pub mod galleries;
 pub mod package;
@@ -76,6 +77,9 @@ pub fn with_prepared<W: Work>(
         })),
         TaskName::ImageEmbedding => work.run(Folds::new(count, files, |fold: usize| {
             pretraining::prepare::<ImageEmbeddingTask>(recipe, base, &source, &splits[fold], device)
+        })),
+        TaskName::Detection => work.run(Folds::new(count, files, |fold: usize| {
+            detection::prepare(recipe, &source, &splits[fold], device)
         })),
         other => Err(Problem::new(format!("{} is not a task on images", other.name())).into()),
     }

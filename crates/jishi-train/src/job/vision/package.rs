@@ -16,6 +16,7 @@ use jishi_tasks::Measured;
 use jishi_tasks::vision::{ImageEmbeddingTask, Images, MaskedImageTask};
 use serde_json::{Map, Value};
 
+use super::detection::DetectionPredictor;
 use super::pretraining::PretrainedPredictor;
 use super::{ImagePipeline, ImagePredictor};
 use crate::error::TrainError;
@@ -32,11 +33,11 @@ pub trait AtWork {
     /// Its package.
     fn package(&self) -> &ImagePackage;
 
-    /// What it gives for pictures, as columns.
+    /// What it gives for images, as columns, and how many rows they have.
     ///
     /// # Errors
     /// A prediction that is not finite.
-    fn columns(&self, pictures: &Arc<Pictures>) -> Result<Vec<(String, Values)>, TrainError>;
+    fn told(&self, images: &ImageCorpus) -> Result<(Vec<(String, Values)>, usize), TrainError>;
 
     /// Loss and metrics over some images.
     ///
@@ -50,15 +51,12 @@ pub trait AtWork {
     /// An image that can't be read.
     fn golden(&self) -> Result<Vec<Vec<f64>>, TrainError>;
 
-    /// Predictions for an image, the images of a folder, or those that a table names, as columns, and how many images.
+    /// Predictions for an image, the images of a folder, or those that a table names: see [`Self::told`].
     ///
     /// # Errors
     /// Files that are no images, all of them at once; a prediction that is not finite.
     fn predict(&self, input: &Path) -> Result<(Vec<(String, Values)>, usize), TrainError> {
-        let corpus = self.package().read_plain(input)?;
-        let mut columns = vec![("image".to_owned(), Values::Words(corpus.paths.clone()))];
-        columns.extend(self.columns(&corpus.pictures)?);
-        Ok((columns, corpus.paths.len()))
+        self.told(&self.package().read_plain(input)?)
     }
 }
 
@@ -78,6 +76,7 @@ fn at_work(package: ImagePackage, dir: &Path, device: &Device) -> Result<Box<dyn
         TaskName::ImageEmbedding => {
             Box::new(PretrainedPredictor::<ImageEmbeddingTask>::new(package, dir, device)?)
         }
+        TaskName::Detection => Box::new(DetectionPredictor::new(package, dir, device)?),
         _ => Box::new(ImagePredictor::new(package, dir, device)?),
     })
 }
@@ -105,8 +104,8 @@ impl ImagePackage {
     /// # Errors
     /// As [`Self::load`].
     pub fn new(package: Package, dir: &Path) -> Result<Self, TrainError> {
-        let recipe: Recipe =
-            serde_json::from_value(package.manifest.recipe.clone()).map_err(|e| damaged(dir, "recipe", &e))?;
+        let recipe: Recipe = serde_json::from_value(package.manifest.recipe.clone())
+            .map_err(|e| damaged(dir, "recipe", &e))?;
         if recipe.task.domain() != Domain::Images {
             let message = format!("this is a model of {}, and not of images", recipe.task.name());
             return Err(Problem::new(message).file(dir).into());
@@ -188,13 +187,29 @@ impl ImagePackage {
 
     /// How images are read for this model: to the size that it has learned.
     fn image(&self) -> Image {
-        let Image { column, pixels, augment, .. } = self.recipe.image.clone().unwrap_or_default();
+        let Image { column, pixels, mut augment, .. } = self.recipe.image.clone().unwrap_or_default();
+        if self.recipe.task == TaskName::Detection {
+            // Crops of training need no room around pictures with boxes.
+            augment.clear();
+        }
         Image { column, pixels, augment, ..self.pipeline.preparation.image() }
     }
 }
 
-/// A package of a model, with golden images and what the package itself gives for them. `output`: name and kind of what it
-/// gives.
+/// A column of what a model takes or gives.
+#[must_use]
+pub fn column(name: &str, kind: &str, description: Option<&str>) -> ColumnSchema {
+    ColumnSchema { name: name.into(), kind: kind.into(), description: description.map(str::to_owned) }
+}
+
+/// Columns of one value for each image: its name, and what is `told`.
+pub(super) fn by_image(images: &ImageCorpus, told: Vec<(String, Values)>) -> (Vec<(String, Values)>, usize) {
+    let mut columns = vec![("image".to_owned(), Values::Words(images.paths.clone()))];
+    columns.extend(told);
+    (columns, images.paths.len())
+}
+
+/// A package of a model, with golden images and what the package itself gives for them. `outputs`: what it gives.
 ///
 /// # Errors
 /// A golden image that can't be read.
@@ -203,15 +218,13 @@ pub fn pack(
     pipeline: &ImagePipeline,
     weights: Vec<NamedTensor>,
     golden: &[Vec<u8>],
-    output: (&str, &str),
+    outputs: Vec<ColumnSchema>,
     device: &Device,
 ) -> Result<Package, TrainError> {
     let preprocessing = serde_json::to_value(pipeline).expect("a pipeline has string keys alone");
     let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), recipe_json(recipe), preprocessing);
-    let column =
-        |name: &str, kind: &str| ColumnSchema { name: name.into(), kind: kind.into(), description: None };
-    packed.inputs = vec![column("image", "image")];
-    packed.outputs = vec![column(output.0, output.1)];
+    packed.inputs = vec![column("image", "image", None)];
+    packed.outputs = outputs;
     let name = |i: usize| format!("golden-{i}.png");
     let files: BTreeMap<String, Vec<u8>> =
         golden.iter().enumerate().map(|(i, png)| (name(i), png.clone())).collect();

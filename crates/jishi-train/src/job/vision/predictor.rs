@@ -12,7 +12,7 @@ use jishi_tasks::Measured;
 use jishi_tasks::vision::ImageClassificationTask;
 use jishi_tasks::vision::classification::LabelledImages;
 
-use super::package::{AtWork, ImagePackage};
+use super::package::{AtWork, ImagePackage, by_image};
 use crate::error::TrainError;
 use crate::job::predict::damaged;
 
@@ -40,7 +40,8 @@ impl ImagePredictor {
         let ImagePackage { recipe, pipeline, .. } = &package;
         if recipe.task != TaskName::ImageClassification {
             let message = format!("this is a model of {}, and tells no labels", recipe.task.name());
-            let help = "train it for labels first: task = \"image-classification\" and `model.from` with its name";
+            let help =
+                "train it for labels first: task = \"image-classification\" and `model.from` with its name";
             return Err(Problem::new(message).file(dir).help(help).into());
         }
         let labels = pipeline.labels.as_ref();
@@ -86,8 +87,8 @@ impl AtWork for ImagePredictor {
         &self.package
     }
 
-    fn columns(&self, pictures: &Arc<Pictures>) -> Result<Vec<(String, Values)>, TrainError> {
-        Ok(self.task.head().columns(&self.probabilities(pictures)?))
+    fn told(&self, images: &ImageCorpus) -> Result<(Vec<(String, Values)>, usize), TrainError> {
+        Ok(by_image(images, self.task.head().columns(&self.probabilities(&images.pictures)?)))
     }
 
     fn golden(&self) -> Result<Vec<Vec<f64>>, TrainError> {

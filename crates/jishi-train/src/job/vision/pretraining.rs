@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::ImagePipeline;
 use super::beginning::{Beginning, beginning};
-use super::package::{AtWork, ImagePackage, pack, replay};
+use super::package::{AtWork, ImagePackage, by_image, column, pack, replay};
 use super::source::{self, raster};
 use crate::error::TrainError;
 use crate::job::finish::{end, measure_splits, model_card, write_scene};
@@ -190,8 +190,8 @@ impl<T: Pretraining> Subject for Prepared<T> {
             drawn.extend(self.draw(finished)?);
         }
         let weights = export_weights(model);
-        let output = ("embedding", "vector");
-        let mut package = pack(recipe, &self.pipeline, weights, &self.golden, output, device)?;
+        let outputs = vec![column("embedding", "vector", None)];
+        let mut package = pack(recipe, &self.pipeline, weights, &self.golden, outputs, device)?;
         package.manifest.metrics = manifest.metrics.clone();
         package.save(&RealFs, &run.model())?;
         replay(&run.model(), &package.manifest.golden, device)?;
@@ -217,7 +217,9 @@ impl<T: Pretraining> Prepared<T> {
     fn draw(&self, finished: &Finished<'_, T::Model>) -> Result<Option<(String, String)>, TrainError> {
         let data = self.task.data().expect("training has data");
         let splits = [SplitName::Test, SplitName::Validation, SplitName::Train];
-        let Some(split) = splits.into_iter().find(|split| self.task.rows(*split) > 0) else { return Ok(None) };
+        let Some(split) = splits.into_iter().find(|split| self.task.rows(*split) > 0) else {
+            return Ok(None);
+        };
         let rows = &data.rows[split as usize];
         let rows = &rows[..rows.len().min(SHOWN)];
         let shown = self.task.shown(finished.model, &data.images, rows)?;
@@ -229,7 +231,8 @@ impl<T: Pretraining> Prepared<T> {
             caption: vec![(*caption).to_owned()],
             boxes: Vec::new(),
         });
-        let note = format!("{} split; patches that it does not see are drawn anew for each image", split.name());
+        let note =
+            format!("{} split; patches that it does not see are drawn anew for each image", split.name());
         let scene = gallery(&Gallery {
             title: "What the model tells of hidden patches",
             note: &note,
@@ -256,10 +259,9 @@ impl<T: Pretraining> PretrainedPredictor<T> {
     /// # Errors
     /// Sizes or weights that do not fit.
     pub fn new(package: ImagePackage, dir: &Path, device: &Device) -> Result<Self, TrainError> {
-        let model = T::model(&package.pipeline.config, device)
-            .map_err(|e| damaged(dir, "preprocessing", &e))?;
         let model =
-            import_weights(model, &package.weights()).map_err(|e| damaged(dir, "weights", &e))?;
+            T::model(&package.pipeline.config, device).map_err(|e| damaged(dir, "preprocessing", &e))?;
+        let model = import_weights(model, &package.weights()).map_err(|e| damaged(dir, "weights", &e))?;
         let task = T::new(&package.recipe, None, device);
         Ok(Self { package, task, model })
     }
@@ -275,9 +277,9 @@ impl<T: Pretraining> AtWork for PretrainedPredictor<T> {
         &self.package
     }
 
-    fn columns(&self, pictures: &Arc<Pictures>) -> Result<Vec<(String, Values)>, TrainError> {
-        let (values, width) = self.embed(pictures)?;
-        Ok(embedding::columns(&values, width))
+    fn told(&self, images: &ImageCorpus) -> Result<(Vec<(String, Values)>, usize), TrainError> {
+        let (values, width) = self.embed(&images.pictures)?;
+        Ok(by_image(images, embedding::columns(&values, width)))
     }
 
     fn evaluate(&self, source: &ImageCorpus, rows: &[u32]) -> Result<Measured, TrainError> {
@@ -297,12 +299,8 @@ mod tests {
 
     #[test]
     fn what_was_for_pre_training_alone_is_not_kept() {
-        let tensor = |name: &str| NamedTensor {
-            name: name.into(),
-            shape: vec![1],
-            data: vec![0.0],
-            trainable: true,
-        };
+        let tensor =
+            |name: &str| NamedTensor { name: name.into(), shape: vec![1], data: vec![0.0], trainable: true };
         let names = |task, names: &[&str]| -> Vec<String> {
             kept(task, names.iter().map(|n| tensor(n)).collect()).into_iter().map(|t| t.name).collect()
         };

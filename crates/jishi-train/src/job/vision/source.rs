@@ -84,10 +84,7 @@ pub fn golden(corpus: &ImageCorpus, rows: &[Vec<u32>; 3]) -> Vec<Vec<u8>> {
 pub fn about(corpus: &ImageCorpus, preparation: &Preparation) -> String {
     let [height, width, channels] = preparation.shape();
     let colours = if channels == 1 { "grey" } else { "colour" };
-    format!(
-        "{} {colours} images, which the model sees at {height} × {width} pixels",
-        corpus.pictures.len()
-    )
+    format!("{} {colours} images, which the model sees at {height} × {width} pixels", corpus.pictures.len())
 }
 
 /// A picture for drawings and files.

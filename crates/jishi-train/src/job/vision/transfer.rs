@@ -7,13 +7,13 @@ use jishi_data::image::Preparation;
 use jishi_hub::{About, Dtype, Resolved};
 use jishi_models::{ImageConfig, NamedTensor, export_weights, resnet};
 use jishi_recipe::{Problem, Recipe, TaskName};
+use jishi_runs::package::ColumnSchema;
 use jishi_runs::plots::Raster;
 use jishi_runs::tensors::{Scalars, TensorFile};
 use serde_json::json;
 
 use super::beginning::Pretrained;
-use super::finish::OUTPUT;
-use super::package::{AtWork, pack};
+use super::package::{AtWork, column, pack};
 use super::{ImagePipeline, ImagePredictor, preprocessor};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
@@ -56,9 +56,14 @@ pub fn import(
     let pipeline = ImagePipeline { config: found.config, preparation, labels: Some(labels) };
     let recipe = recipe_for(source, out, &pipeline.preparation)?;
     let golden: Vec<Vec<u8>> = (0..GOLDEN).map(|i| made_up(i, &pipeline.preparation)).collect();
-    let package = pack(&recipe, &pipeline, export_weights(&model), &golden, OUTPUT, device)?;
+    let package = pack(&recipe, &pipeline, export_weights(&model), &golden, told(), device)?;
     let imported = save(package, recipe.task, &family, out)?;
     Ok(Imported { labels: pipeline.labels.map(|labels| labels.names.len()), ..imported })
+}
+
+/// What a classifier gives.
+fn told() -> Vec<ColumnSchema> {
+    vec![column("prediction", "category", None)]
 }
 
 /// A recipe that says what a model is for and how it is given images.
@@ -143,7 +148,7 @@ pub fn export(
         let golden: Vec<Vec<u8>> =
             package.golden_files()?.into_iter().map(|(_, bytes)| bytes.to_vec()).collect();
         let weights = export_weights(&model);
-        let again = pack(&package.recipe, &pipeline, weights, &golden, OUTPUT, device)?.manifest.golden;
+        let again = pack(&package.recipe, &pipeline, weights, &golden, told(), device)?.manifest.golden;
         same_golden("what was exported", out, &again.outputs, package.golden_outputs())?;
     }
     Ok(())
