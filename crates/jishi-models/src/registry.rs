@@ -18,7 +18,7 @@ pub struct Family {
 }
 
 /// All model families.
-pub const FAMILIES: [Family; 10] = [
+pub const FAMILIES: [Family; 12] = [
     Family {
         name: "linear",
         description: "One dense layer: linear or logistic regression.",
@@ -68,6 +68,16 @@ pub const FAMILIES: [Family; 10] = [
         name: "vit",
         description: "A Transformer over the patches of an image: classes and vectors of images.",
         source: "Dosovitskiy et al. 2021",
+    },
+    Family {
+        name: "dcgan",
+        description: "A generator and a critic of stacked convolutions: makes images.",
+        source: "Radford et al. 2016",
+    },
+    Family {
+        name: "wgan-gp",
+        description: "A residual generator and critic, with a penalty on the critic's slope: makes images.",
+        source: "Gulrajani et al. 2017",
     },
 ];
 

@@ -40,6 +40,11 @@ const BUILTINS: &[Builtin] = &[
         description: "Tell the handwritten digits of MNIST, with a small ResNet.",
     },
     Builtin {
+        name: "gan-mnist",
+        text: include_str!("../recipes/gan-mnist.toml"),
+        description: "Make handwritten digits as in MNIST, with a small DCGAN.",
+    },
+    Builtin {
         name: "shakespeare-char",
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",

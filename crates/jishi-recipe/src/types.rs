@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::generation::{DcganModel, WganGpModel};
 use crate::language::{
     BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
 };
@@ -70,6 +71,8 @@ pub enum TaskName {
     TextEmbedding,
     /// Predict one or several labels of an image.
     ImageClassification,
+    /// Make images like those that it was shown.
+    ImageGeneration,
 }
 
 /// What a task learns from.
@@ -345,6 +348,10 @@ pub enum Model {
     Vgg(VggModel),
     /// Vision Transformer: an image as a row of patches.
     Vit(VitModel),
+    /// DCGAN: a generator and a critic of stacked convolutions.
+    Dcgan(DcganModel),
+    /// WGAN-GP: a residual generator and critic, with a penalty on the critic's slope.
+    WganGp(WganGpModel),
     /// A model that was trained before, of any family; `from` alone chooses this.
     Pretrained(PretrainedModel),
 }
@@ -815,6 +822,12 @@ pub struct Evaluate {
     pub batch: usize,
     /// Draw the evaluation plots.
     pub plots: bool,
+    /// `image-generation`: a run or package of an image classifier, as `"runs/mnist"`, whose features FID and KID are
+    /// measured on, and whose labels tell how many images there are of each kind. Relative paths start at the recipe's folder.
+    pub features: Option<String>,
+    /// `image-generation`: images that are made to be measured. While it trains, no more than there are in the
+    /// validation split.
+    pub samples: usize,
 }
 
 fn one() -> usize {
@@ -854,7 +867,7 @@ impl TaskName {
     pub fn domain(self) -> Domain {
         match self {
             Self::Regression | Self::Classification => Domain::Tables,
-            Self::ImageClassification => Domain::Images,
+            Self::ImageClassification | Self::ImageGeneration => Domain::Images,
             Self::CausalLm
             | Self::Dpo
             | Self::MaskedLm
@@ -889,6 +902,7 @@ impl TaskName {
             Self::Translation => "translation",
             Self::TextEmbedding => "text-embedding",
             Self::ImageClassification => "image-classification",
+            Self::ImageGeneration => "image-generation",
         }
     }
 }
@@ -908,6 +922,8 @@ impl Model {
             Self::ResNet(_) => "resnet",
             Self::Vgg(_) => "vgg",
             Self::Vit(_) => "vit",
+            Self::Dcgan(_) => "dcgan",
+            Self::WganGp(_) => "wgan-gp",
             Self::Pretrained(_) => "pretrained",
         }
     }
@@ -916,8 +932,8 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, Dpo, ImageClassification, MaskedLm, Regression, TextClassification,
-            TextEmbedding, Translation,
+            CausalLm, Classification, Dpo, ImageClassification, ImageGeneration, MaskedLm, Regression,
+            TextClassification, TextEmbedding, Translation,
         };
         match self {
             Self::Linear(_) | Self::Mlp(_) | Self::FtTransformer(_) => &[Regression, Classification],
@@ -925,6 +941,7 @@ impl Model {
             Self::Bert(_) => &[MaskedLm, TextClassification, TextEmbedding],
             Self::EncoderDecoder(_) => &[Translation],
             Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification],
+            Self::Dcgan(_) | Self::WganGp(_) => &[ImageGeneration],
             Self::Pretrained(_) => &[
                 CausalLm,
                 Dpo,
@@ -1143,6 +1160,6 @@ impl Default for Checkpoint {
 
 impl Default for Evaluate {
     fn default() -> Self {
-        Self { bootstrap: 1000, batch: 1024, plots: true }
+        Self { bootstrap: 1000, batch: 1024, plots: true, features: None, samples: 10_000 }
     }
 }

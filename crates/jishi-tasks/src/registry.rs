@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 9] = [
+pub const TASKS: [TaskInfo; 10] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -177,6 +177,19 @@ pub const TASKS: [TaskInfo; 9] = [
             metric("ece", Direction::Lower, "expected calibration error, 15 bins of equal width"),
         ],
     },
+    TaskInfo {
+        name: TaskName::ImageGeneration,
+        description: "make images like those that it was shown",
+        // Each family has a loss of its own.
+        default_loss: LossName::Auto,
+        primary_metric: "fid",
+        metrics: &[
+            metric("fid", Direction::Lower, "Fréchet distance of features of made and of real images"),
+            metric("kid", Direction::Lower, "kernel distance of features of made and of real images"),
+            metric("class_share_min", Direction::Higher, "share of the rarest label among made images"),
+            metric("class_share_max", Direction::Lower, "share of the commonest label among made images"),
+        ],
+    },
 ];
 
 /// The task of a recipe.
@@ -192,6 +205,7 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
         TaskName::Translation => 6,
         TaskName::TextEmbedding => 7,
         TaskName::ImageClassification => 8,
+        TaskName::ImageGeneration => 9,
     };
     &TASKS[place]
 }

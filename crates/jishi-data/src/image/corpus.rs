@@ -21,7 +21,7 @@ use crate::text::labels::Labels;
 pub struct ImageCorpus {
     /// The pictures.
     pub pictures: Arc<Pictures>,
-    /// The labels that there are, and those of every picture; `None` where pictures have none. Counts are those of the
+    /// The labels that there are, and those of every picture; `None` where the task needs none. Counts are those of the
     /// training rows of [`Self::rows`], see [`Self::labels_of`].
     pub labels: Option<(Labels, Vec<Vec<u32>>)>,
     /// Pictures to train, to validate and to test on: those of the recipe's split; of a cross-validation its first fold.
@@ -128,9 +128,9 @@ impl ImageCorpus {
             };
             new.keys = read.targets.iter().map(|target| target.as_ref().map(key)).collect();
         }
-        if read.targets.iter().any(Option::is_some) {
+        if labelled {
             let labels = new.labels_from(&read.targets);
-            new.labels = if labelled { Some(labels?) } else { labels.ok() };
+            new.labels = Some(labels?);
         }
         new.rows = new.splits(&data.split)?.swap_remove(0);
         if let Some(labels) = new.labels_of(&new.rows[0])

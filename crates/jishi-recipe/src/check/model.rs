@@ -29,6 +29,8 @@ impl Checker<'_> {
             Model::ResNet(m) => return self.resnet(m),
             Model::Vgg(m) => return self.vgg(m),
             Model::Vit(m) => return self.vit(m),
+            Model::Dcgan(m) => return self.dcgan(m),
+            Model::WganGp(m) => return self.wgan_gp(m),
             Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {

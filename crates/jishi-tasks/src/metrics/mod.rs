@@ -5,6 +5,8 @@
 pub mod bootstrap;
 mod classification;
 pub mod curves;
+mod eigen;
+pub mod generation;
 mod regression;
 pub mod translation;
 

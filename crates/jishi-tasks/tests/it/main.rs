@@ -1,6 +1,7 @@
 //! Losses and preferences against PyTorch, metrics against scikit-learn, and the table task from rows to predictions.
 
 mod dpo;
+mod generation;
 mod losses;
 mod metrics;
 mod table;

@@ -230,6 +230,7 @@ pub fn loss_label(recipe: &Recipe) -> String {
         (Some("auto") | None, TaskName::Regression) => "loss (mse, scaled target)".into(),
         (Some(name), TaskName::Regression) => format!("loss ({name}, scaled target)"),
         (_, TaskName::TextEmbedding) => "loss (contrastive)".into(),
+        (_, TaskName::ImageGeneration) => "loss of the critic".into(),
         (Some("auto") | None, _) => "loss (cross-entropy)".into(),
         (Some(name), _) => format!("loss ({name})"),
     }

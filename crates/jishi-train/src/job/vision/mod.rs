@@ -3,11 +3,14 @@
 pub mod beginning;
 pub mod classification;
 pub mod finish;
+pub mod generation;
+pub mod generator;
 pub mod predictor;
 pub mod preprocessor;
 pub mod source;
 pub mod transfer;
 
+pub use generator::ImageGenerator;
 pub use predictor::ImagePredictor;
 
 use std::path::Path;
@@ -65,6 +68,13 @@ pub fn with_prepared<W: Work>(
             let splits = source.splits(&recipe.data.split)?;
             let (count, files) = (splits.len(), source::fingerprints(&source));
             let prepare = |fold: usize| classification::prepare(recipe, base, &source, &splits[fold], device);
+            work.run(Folds::new(count, files, prepare))
+        }
+        TaskName::ImageGeneration => {
+            let source = source::read(recipe, base)?;
+            let splits = source.splits(&recipe.data.split)?;
+            let (count, files) = (splits.len(), source::fingerprints(&source));
+            let prepare = |fold: usize| generation::prepare(recipe, base, &source, &splits[fold], device);
             work.run(Folds::new(count, files, prepare))
         }
         other => Err(Problem::new(format!("{} is not a task on images", other.name())).into()),

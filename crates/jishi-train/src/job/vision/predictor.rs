@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use jishi_data::image::{Augmentation, ImageCorpus, Pictures};
 use jishi_data::write::Values;
 use jishi_models::{ImageConfig, ImageModel, import_weights};
-use jishi_recipe::{BadRows, Data, Domain, Image, OneOrMany, Problem, Recipe};
+use jishi_recipe::{BadRows, Data, Domain, Image, OneOrMany, Problem, Recipe, TaskName};
 use jishi_runs::Package;
 use jishi_tasks::Measured;
 use jishi_tasks::vision::classification::LabelledImages;
@@ -51,6 +51,10 @@ impl ImagePredictor {
         if recipe.task.domain() != Domain::Images {
             let message = format!("this is a model of {}, and not of images", recipe.task.name());
             return Err(Problem::new(message).file(dir).into());
+        }
+        if recipe.task == TaskName::ImageGeneration {
+            let problem = Problem::new("this model makes images, and tells nothing of them").file(dir);
+            return Err(problem.help("use `jishi generate`").into());
         }
         let pipeline = ImagePipeline::of(manifest, dir)?;
         let labels = pipeline.labels.as_ref();
