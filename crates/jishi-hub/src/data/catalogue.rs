@@ -111,6 +111,20 @@ static ENTRIES: [Entry; 15] = [
         convert: Convert::BbcNews,
     },
     Entry {
+        name: "emoji",
+        description: "Emoji of Twemoji, 64 x 64 pixels, a PNG file each",
+        licence: "CC BY 4.0 (images), MIT (package)",
+        sources: &[source(
+            Client::Npm,
+            "emoji-datasource-twitter",
+            "16.0.0",
+            61_683_754,
+            "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+        )],
+        rows: Some(3786),
+        convert: Convert::Folder("/img/twitter/64"),
+    },
+    Entry {
         name: "help-en-fr",
         description: "Sentences of LibreOffice's help in English and French",
         licence: "MPL-2.0",

@@ -5,6 +5,7 @@
 mod bad_input;
 mod builtin;
 mod docs;
+mod generation;
 mod help;
 mod images;
 mod kill;
