@@ -107,7 +107,7 @@ def main():
             for i, pixels in enumerate(made):
                 (args.out / f"{first + i:06}.png").write_bytes(png(pixels))
     print(json.dumps({"steps": step, "seconds": round(seconds, 1), "steps_per_second": round(step / seconds, 1),
-                      "critic_loss": round(float(loss), 4), "generator_loss": round(float(told), 4)}))
+                      "critic_loss": round(loss.item(), 4), "generator_loss": round(told.item(), 4)}))
 
 
 main()

@@ -157,6 +157,11 @@ pub trait Task {
         Ok(None)
     }
 
+    /// A model of averaged weights, whose running statistics are still those of the weights before they were averaged.
+    fn settled(&self, averaged: Self::Model) -> Self::Model {
+        averaged
+    }
+
     /// What the learning rate of a parameter is multiplied with, among the names of all that are trained.
     fn learning_rate_scale(&self, _name: &str, _names: &[&str]) -> f64 {
         1.0

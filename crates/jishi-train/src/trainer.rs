@@ -242,7 +242,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         for (w, a) in weights.iter_mut().filter(|w| w.trainable).zip(average.values()) {
             w.data.clone_from(a);
         }
-        Ok(import_weights(self.model().clone(), &weights)?)
+        Ok(self.task.settled(import_weights(self.model().clone(), &weights)?))
     }
 
     /// One optimiser step: a batch, in as many parts as the recipe accumulates.

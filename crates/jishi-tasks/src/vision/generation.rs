@@ -22,6 +22,8 @@ const CRITIC: usize = 0;
 const GENERATOR: usize = 1;
 /// Labels whose shares are told one by one.
 const MOST_SHARES: usize = 50;
+/// Passes that a generator's running statistics are made of, and images of each.
+const SETTLING: (u64, usize) = (40, 64);
 /// Pictures of a sample grid, in rows of so many.
 const GRID: (usize, usize) = (64, 8);
 
@@ -291,6 +293,17 @@ impl Task for ImageGenerationTask {
     fn picture(&self, model: &Gan) -> Result<Option<OwnedPicture>, TaskError> {
         let (count, columns) = GRID;
         Ok(Some(grid(&self.maker(model).of_seed(self.seed, count)?, columns)))
+    }
+
+    /// Statistics of the averaged generator's own images (Brock et al. 2019, "Large Scale GAN Training", §4.1).
+    fn settled(&self, averaged: Gan) -> Gan {
+        let device = self.device.clone().inner();
+        (0..SETTLING.0).fold(averaged, |model, pass| {
+            let mut context = Context::training(self.seed, pass, 0).with_precision(self.precision);
+            let noise = model.noise("settling", SETTLING.1, &context, &device);
+            let _ = model.generator().valid().forward(noise, &mut context);
+            context.apply_updates(model)
+        })
     }
 
     fn learning_rate_scale(&self, name: &str, _: &[&str]) -> f64 {
