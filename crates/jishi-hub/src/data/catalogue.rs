@@ -87,7 +87,7 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|e| e.name == name)
 }
 
-static ENTRIES: [Entry; 15] = [
+static ENTRIES: [Entry; 16] = [
     Entry {
         name: "amazon-reviews",
         description: "Sentences of product reviews on Amazon, with the mean of 20 people's scores from -4 to 4",
