@@ -229,6 +229,19 @@ impl ImageModel {
             Self::Vit(model) => model.features(x, context),
         }
     }
+
+    /// Logits of classes, of what [`Self::features`] gives.
+    ///
+    /// # Shapes
+    /// - input: `[batch, features]`
+    /// - output: `[batch, classes]`
+    pub fn classes(&self, features: Tensor<2>, context: &mut Context) -> Tensor<2> {
+        match self {
+            Self::ResNet(model) => model.classes(features, context),
+            Self::Vgg(model) => model.classes(features, context),
+            Self::Vit(model) => model.classes(features, context),
+        }
+    }
 }
 
 impl Adapted for ImageModel {

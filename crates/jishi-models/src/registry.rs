@@ -18,7 +18,7 @@ pub struct Family {
 }
 
 /// All model families.
-pub const FAMILIES: [Family; 13] = [
+pub const FAMILIES: [Family; 15] = [
     Family {
         name: "linear",
         description: "One dense layer: linear or logistic regression.",
@@ -83,6 +83,16 @@ pub const FAMILIES: [Family; 13] = [
         name: "ssd",
         description: "A detector with anchors at every place: boxes around the objects of an image.",
         source: "Liu et al. 2016",
+    },
+    Family {
+        name: "dcgan",
+        description: "A generator and a critic of stacked convolutions: makes images.",
+        source: "Radford et al. 2016",
+    },
+    Family {
+        name: "wgan-gp",
+        description: "A residual generator and critic, with a penalty on the critic's slope: makes images.",
+        source: "Gulrajani et al. 2017",
     },
 ];
 

@@ -315,6 +315,11 @@ impl Vgg {
     /// - output: logits `[batch, classes]`
     pub fn forward(&self, x: Tensor<4>, context: &mut Context) -> Tensor<2> {
         let x = self.features(x, context);
+        self.classes(x, context)
+    }
+
+    /// Logits of features.
+    pub(crate) fn classes(&self, x: Tensor<2>, context: &mut Context) -> Tensor<2> {
         match self.classifier.last() {
             Some(Dense::Linear(linear)) => linear.forward(x, context),
             _ => x,

@@ -461,6 +461,11 @@ impl Vit {
     /// - output: logits `[batch, classes]`
     pub fn forward(&self, x: Tensor<4>, context: &mut Context) -> Tensor<2> {
         let x = self.features(x, context);
+        self.classes(x, context)
+    }
+
+    /// Logits of features.
+    pub(crate) fn classes(&self, x: Tensor<2>, context: &mut Context) -> Tensor<2> {
         self.classifier.forward(x, context)
     }
 }

@@ -85,6 +85,16 @@ const BUILTINS: &[Builtin] = &[
         description: "Find the stamps of composed scenes, a box and a class for each, with a small YOLO.",
     },
     Builtin {
+        name: "gan-mnist",
+        text: include_str!("../recipes/gan-mnist.toml"),
+        description: "Make handwritten digits as in MNIST, with a small DCGAN.",
+    },
+    Builtin {
+        name: "gan-emoji",
+        text: include_str!("../recipes/gan-emoji.toml"),
+        description: "Make emoji of 32 x 32 pixels, with a small WGAN-GP.",
+    },
+    Builtin {
         name: "shakespeare-char",
         text: include_str!("../recipes/shakespeare-char.toml"),
         description: "Write Shakespeare letter by letter, with a small GPT trained in a minute.",

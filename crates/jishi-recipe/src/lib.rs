@@ -5,6 +5,7 @@
 
 pub mod builtin;
 pub mod check;
+pub mod generation;
 pub mod language;
 pub mod networks;
 pub mod new;
@@ -25,6 +26,7 @@ pub mod write;
 
 pub use builtin::{Builtin, builtins};
 pub use check::{check, metrics};
+pub use generation::*;
 pub use language::*;
 pub use networks::*;
 pub use new::{NewRecipe, new_recipe};

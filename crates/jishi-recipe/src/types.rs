@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::generation::{DcganModel, WganGpModel};
 use crate::language::{
     BertModel, EncoderDecoderModel, Generate, Gpt2Model, LlamaModel, PretrainedModel, Text, Tokenizer,
 };
@@ -76,6 +77,8 @@ pub enum TaskName {
     ImageEmbedding,
     /// Find the objects of an image: a box and a class for each.
     Detection,
+    /// Make images like those that it was shown.
+    ImageGeneration,
 }
 
 /// What a task learns from.
@@ -357,6 +360,10 @@ pub enum Model {
     Yolo(YoloModel),
     /// SSD: a detector with anchors at every place.
     Ssd(SsdModel),
+    /// DCGAN: a generator and a critic of stacked convolutions.
+    Dcgan(DcganModel),
+    /// WGAN-GP: a residual generator and critic, with a penalty on the critic's slope.
+    WganGp(WganGpModel),
     /// A model that was trained before, of any family; `from` alone chooses this.
     Pretrained(PretrainedModel),
 }
@@ -830,6 +837,12 @@ pub struct Evaluate {
     pub batch: usize,
     /// Draw the evaluation plots.
     pub plots: bool,
+    /// `image-generation`: a run or package of an image classifier, as `"runs/mnist"`, whose features FID and KID are
+    /// measured on, and whose labels tell how many images there are of each kind. Relative paths start at the recipe's folder.
+    pub features: Option<String>,
+    /// `image-generation`: images that are made to be measured. While it trains, no more than there are in the
+    /// validation split.
+    pub samples: usize,
 }
 
 fn one() -> usize {
@@ -872,7 +885,8 @@ impl TaskName {
             Self::ImageClassification
             | Self::MaskedImageModeling
             | Self::ImageEmbedding
-            | Self::Detection => Domain::Images,
+            | Self::Detection
+            | Self::ImageGeneration => Domain::Images,
             Self::CausalLm
             | Self::Dpo
             | Self::MaskedLm
@@ -916,6 +930,7 @@ impl TaskName {
             Self::MaskedImageModeling => "masked-image-modeling",
             Self::ImageEmbedding => "image-embedding",
             Self::Detection => "detection",
+            Self::ImageGeneration => "image-generation",
         }
     }
 }
@@ -938,6 +953,8 @@ impl Model {
             Self::Mae(_) => "mae",
             Self::Yolo(_) => "yolo",
             Self::Ssd(_) => "ssd",
+            Self::Dcgan(_) => "dcgan",
+            Self::WganGp(_) => "wgan-gp",
             Self::Pretrained(_) => "pretrained",
         }
     }
@@ -946,7 +963,7 @@ impl Model {
     #[must_use]
     pub fn tasks(&self) -> &'static [TaskName] {
         use TaskName::{
-            CausalLm, Classification, Detection, Dpo, ImageClassification, ImageEmbedding,
+            CausalLm, Classification, Detection, Dpo, ImageClassification, ImageEmbedding, ImageGeneration,
             MaskedImageModeling, MaskedLm, Regression, TextClassification, TextEmbedding, Translation,
         };
         match self {
@@ -957,6 +974,7 @@ impl Model {
             Self::ResNet(_) | Self::Vgg(_) | Self::Vit(_) => &[ImageClassification, ImageEmbedding],
             Self::Mae(_) => &[MaskedImageModeling],
             Self::Yolo(_) | Self::Ssd(_) => &[Detection],
+            Self::Dcgan(_) | Self::WganGp(_) => &[ImageGeneration],
             Self::Pretrained(_) => &[
                 CausalLm,
                 Dpo,
@@ -1177,6 +1195,6 @@ impl Default for Checkpoint {
 
 impl Default for Evaluate {
     fn default() -> Self {
-        Self { bootstrap: 1000, batch: 1024, plots: true }
+        Self { bootstrap: 1000, batch: 1024, plots: true, features: None, samples: 10_000 }
     }
 }

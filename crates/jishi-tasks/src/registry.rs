@@ -35,7 +35,7 @@ const fn metric(name: &'static str, direction: Direction, description: &'static 
 }
 
 /// Every task.
-pub const TASKS: [TaskInfo; 12] = [
+pub const TASKS: [TaskInfo; 13] = [
     TaskInfo {
         name: TaskName::Regression,
         description: "predict a number from a row of a table",
@@ -228,6 +228,19 @@ pub const TASKS: [TaskInfo; 12] = [
             metric("ar_large", Direction::Higher, "`ar_100` of objects of more than 96² pixels"),
         ],
     },
+    TaskInfo {
+        name: TaskName::ImageGeneration,
+        description: "make images like those that it was shown",
+        // Each family has a loss of its own.
+        default_loss: LossName::Auto,
+        primary_metric: "fid",
+        metrics: &[
+            metric("fid", Direction::Lower, "Fréchet distance of features of made and of real images"),
+            metric("kid", Direction::Lower, "kernel distance of features of made and of real images"),
+            metric("class_share_min", Direction::Higher, "share of the rarest label among made images"),
+            metric("class_share_max", Direction::Lower, "share of the commonest label among made images"),
+        ],
+    },
 ];
 
 /// The task of a recipe.
@@ -246,6 +259,7 @@ pub fn task(name: TaskName) -> &'static TaskInfo {
         TaskName::MaskedImageModeling => 9,
         TaskName::ImageEmbedding => 10,
         TaskName::Detection => 11,
+        TaskName::ImageGeneration => 12,
     };
     &TASKS[place]
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use jishi_data::image::OwnedPicture;
 use jishi_models::Context;
 use jishi_recipe::Problems;
 use serde::Serialize;
@@ -111,7 +112,12 @@ pub trait Task {
         0
     }
 
-    /// As [`Task::loss`], of a turn.
+    /// A turn comes in one of so many steps, the last of them.
+    fn every(&self, _turn: usize) -> usize {
+        1
+    }
+
+    /// As [`Task::loss`], of a turn. What is logged is that of the first.
     fn loss_of_turn(
         &self,
         _turn: usize,
@@ -141,6 +147,19 @@ pub trait Task {
     /// As [`Task::evaluate`].
     fn samples(&self, _model: &Self::Model) -> Result<Vec<Sample>, TaskError> {
         Ok(Vec::new())
+    }
+
+    /// Pictures that show what the model can do, side by side; `None` where the task makes no pictures.
+    ///
+    /// # Errors
+    /// As [`Task::evaluate`].
+    fn picture(&self, _model: &Self::Model) -> Result<Option<OwnedPicture>, TaskError> {
+        Ok(None)
+    }
+
+    /// A model of averaged weights, whose running statistics are still those of the weights before they were averaged.
+    fn settled(&self, averaged: Self::Model) -> Self::Model {
+        averaged
     }
 
     /// What the learning rate of a parameter is multiplied with, among the names of all that are trained.

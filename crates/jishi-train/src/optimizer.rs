@@ -17,6 +17,8 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Multiplies its learning rate.
     pub rate: f64,
+    /// It is updated in one of so many steps, the last of them.
+    pub every: u64,
 }
 
 impl Parameter {
@@ -149,7 +151,7 @@ impl Optimizer {
                 }
                 continue;
             }
-            let rule = rule(&self.config, parameter, factor * parameter.rate, self.steps);
+            let rule = rule(&self.config, parameter, factor * parameter.rate, self.steps / parameter.every);
             let state = [&mut slot.first[..], &mut slot.second, &mut slot.third];
             updates.push(Update { rule, scale, value, gradient, state, average });
         }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jishi_data::image::Picture;
+use jishi_runs::plots::Raster;
 use jishi_runs::{Checkpoints, EventWriter, MetricLog, RealFs, RunError};
 use jishi_tasks::{Evaluation, Sample, SplitName};
 
@@ -152,6 +154,15 @@ impl<'a> Outputs<'a> {
         }
         self.observer.event(&Event::Samples { step, samples });
         Ok(())
+    }
+
+    /// Keeps pictures that the model made at a step, as [`Self::samples`] keeps texts.
+    pub(crate) fn picture(&mut self, step: usize, picture: Picture<'_>) -> Result<(), RunError> {
+        let Some(folder) = &self.samples else { return Ok(()) };
+        std::fs::create_dir_all(folder).map_err(|e| RunError::io(folder, e))?;
+        let Picture { height, width, channels, pixels } = picture;
+        let png = Raster::new(height, width, channels, pixels).to_png();
+        jishi_runs::atomic::write_real(&folder.join(format!("step-{step:08}.png")), &png)
     }
 
     /// Flushes the logs to disk and returns the length of the metric log in bytes.

@@ -150,7 +150,10 @@ impl<'a, T: Task> Trainer<'a, T> {
         let parameters = weights
             .into_iter()
             .zip(rates)
-            .map(|(w, rate)| Parameter { name: w.name, shape: w.shape, rate })
+            .map(|(w, rate)| {
+                let every = task.every(task.turn_of(&w.name)) as u64;
+                Parameter { name: w.name, shape: w.shape, rate, every }
+            })
             .collect();
         let schedule = Schedule::new(&config.schedule, plan.total_steps, plan.steps_per_epoch);
         let progress = Progress {
@@ -239,7 +242,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         for (w, a) in weights.iter_mut().filter(|w| w.trainable).zip(average.values()) {
             w.data.clone_from(a);
         }
-        Ok(import_weights(self.model().clone(), &weights)?)
+        Ok(self.task.settled(import_weights(self.model().clone(), &weights)?))
     }
 
     /// One optimiser step: a batch, in as many parts as the recipe accumulates.
@@ -259,11 +262,14 @@ impl<'a, T: Task> Trainer<'a, T> {
         if let Some(average) = &mut self.average {
             average.begin_step();
         }
-        let (mut sum, mut gradient_norm) = (0.0, None);
+        let (mut first, mut gradient_norm) = (None, None);
         for turn in 0..self.task.turns() {
+            if !(self.progress.step + 1).is_multiple_of(self.task.every(turn)) {
+                continue;
+            }
             let (of_turn, gradients) = self.gradients(turn, &batches, |i| context(i * part));
-            sum += of_turn;
-            let loss = sum / weight;
+            first.get_or_insert(of_turn);
+            let loss = of_turn / weight;
             if !loss.is_finite() {
                 return Err(TrainError::NonFinite { step: self.progress.step + 1, loss, last_good: None });
             }
@@ -279,6 +285,7 @@ impl<'a, T: Task> Trainer<'a, T> {
                 update::apply(model, &gradients, &mut self.optimizer, factor, scale as f32, average)
             });
         }
+        let sum = first.unwrap_or_default();
         let loss = sum / weight;
         self.progress.step += 1;
         self.progress.logged.add(sum, weight);
@@ -448,6 +455,9 @@ impl<'a, T: Task> Trainer<'a, T> {
         });
         let samples = self.task.samples(&model)?;
         outputs.samples(step, &samples)?;
+        if let Some(picture) = self.task.picture(&model)? {
+            outputs.picture(step, picture.view())?;
+        }
         Ok(())
     }
 

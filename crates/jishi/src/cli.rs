@@ -28,7 +28,7 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Predict the rows of a file.
     Predict(PredictArgs),
-    /// Continue a text, or answer in a conversation.
+    /// Continue a text, answer in a conversation, or make images.
     Generate(GenerateArgs),
     /// Make a package of a model that others made: a Hugging Face folder, a GGUF file, `hf:ORG/NAME`.
     Import(ImportArgs),
@@ -126,6 +126,9 @@ pub struct EvaluateArgs {
     /// Which of the run's splits.
     #[arg(long, value_enum, default_value = "test")]
     pub split: HeldOut,
+    /// Of a model that makes images: judge the images of this folder in place of its own.
+    #[arg(long, value_name = "DIR")]
+    pub samples: Option<PathBuf>,
     /// Allow columns that the model does not know.
     #[arg(long)]
     pub ignore_extra: bool,
@@ -228,14 +231,18 @@ pub struct GenerateArgs {
     /// A run, a package, a Hugging Face folder, a GGUF file, `package:NAME` or `hf:ORG/NAME`.
     pub model: String,
     /// The text to continue; `-` reads it from stdin.
-    #[arg(long, short, value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
+    #[arg(long, short, value_name = "TEXT", required_unless_present_any = ["input", "output"], conflicts_with = "input")]
     pub prompt: Option<String>,
     /// A file of prompts: JSONL with `prompt`, or a prompt a line. Answers are JSONL.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
-    /// Where the answers to `--input` go. Default: stdout.
-    #[arg(long, short, value_name = "PATH", requires = "input")]
+    /// Where the answers to `--input` go; default: stdout. Where images go: a `.png` file for all of them in a grid, else a
+    /// folder for a file each.
+    #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Images to make. Default: 64.
+    #[arg(long, value_name = "N")]
+    pub count: Option<usize>,
     /// The prompt is a message of a conversation, put in the model's own form.
     #[arg(long)]
     pub chat: bool,

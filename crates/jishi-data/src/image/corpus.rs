@@ -22,7 +22,7 @@ use crate::text::labels::Labels;
 pub struct ImageCorpus {
     /// The pictures.
     pub pictures: Arc<Pictures>,
-    /// The labels that there are, and those of every picture; `None` where pictures have none. Counts are those of the
+    /// The labels that there are, and those of every picture; `None` where the task needs none. Counts are those of the
     /// training rows of [`Self::rows`], see [`Self::labels_of`].
     pub labels: Option<(Labels, Vec<Vec<u32>>)>,
     /// `[height, width]` of every picture before it was scaled.
@@ -141,9 +141,9 @@ impl ImageCorpus {
         if let Some((names, objects)) = read.objects {
             new.box_labels(names, objects)?;
         }
-        if read.targets.iter().any(Option::is_some) {
+        if labelled {
             let labels = new.labels_from(&read.targets);
-            new.labels = if labelled { Some(labels?) } else { labels.ok() };
+            new.labels = Some(labels?);
         }
         new.rows = new.splits(&data.split)?.swap_remove(0);
         if let Some(labels) = new.labels_of(&new.rows[0])

@@ -95,7 +95,7 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|e| e.name == name)
 }
 
-static ENTRIES: [Entry; 17] = [
+static ENTRIES: [Entry; 18] = [
     Entry {
         name: "amazon-reviews",
         description: "Sentences of product reviews on Amazon, with the mean of 20 people's scores from -4 to 4",
@@ -117,6 +117,20 @@ static ENTRIES: [Entry; 17] = [
         )],
         rows: Some(2225),
         convert: Convert::BbcNews,
+    },
+    Entry {
+        name: "emoji",
+        description: "Emoji of Twemoji, 64 x 64 pixels, a PNG file each",
+        licence: "CC BY 4.0 (images), MIT (package)",
+        sources: &[source(
+            Client::Npm,
+            "emoji-datasource-twitter",
+            "16.0.0",
+            61_683_754,
+            "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+        )],
+        rows: Some(3786),
+        convert: Convert::Folder("/img/twitter/64"),
     },
     Entry {
         name: "help-en-fr",

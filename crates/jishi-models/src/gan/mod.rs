@@ -9,7 +9,7 @@ mod residual;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use jishi_recipe::Problems;
+use jishi_recipe::{Model, Problem, Problems};
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
@@ -69,6 +69,29 @@ impl GanConfig {
         ])
     }
 
+    /// The sizes of a recipe's model of images of a shape, `[height, width, channels]`.
+    ///
+    /// # Errors
+    /// Names all sizes that make no model; images that are not square; a family that makes no images.
+    pub fn from_recipe(model: &Model, shape: [usize; 3]) -> Result<Self, Problems> {
+        let [height, width, channels] = shape;
+        if height != width {
+            let message = format!("images of {height} × {width} pixels: those that are made are square");
+            let help = format!("for example: size = {} in [image]", height.max(width));
+            return Err(Problem::new(message).help(help).into());
+        }
+        let (kind, latent, width, spectral_norm) = match model {
+            Model::Dcgan(m) => (GanKind::Dcgan, m.latent, m.width, m.spectral_norm),
+            Model::WganGp(m) => (GanKind::ResNet, m.latent, m.width, m.spectral_norm),
+            other => {
+                let message = format!("`model.family` is \"{}\", which makes no images", other.family());
+                return Err(Problem::new(message).help("dcgan and wgan-gp do").into());
+            }
+        };
+        let config = Self { kind, latent, width, side: height, channels, spectral_norm };
+        config.check().map(|()| config)
+    }
+
     /// The side of the smallest grid, and how often it is doubled.
     fn stages(&self) -> (usize, usize) {
         let (mut side, mut stages) = (self.side, 0);
@@ -113,15 +136,10 @@ impl Gan {
     #[must_use]
     pub fn init(config: &GanConfig, seed: u64, device: &Device) -> Self {
         let (start, stages) = config.stages();
-        let (generator, critic) = match config.kind {
-            GanKind::Dcgan => (
-                Generator::Dcgan(DcganGenerator::init(config, start, stages, seed, device)),
-                Critic::Dcgan(DcganCritic::init(config, start, stages, seed, device)),
-            ),
-            GanKind::ResNet => (
-                Generator::ResNet(ResidualGenerator::init(config, start, stages, seed, device)),
-                Critic::ResNet(ResidualCritic::init(config, seed, device)),
-            ),
+        let generator = Generator::init(config, seed, device);
+        let critic = match config.kind {
+            GanKind::Dcgan => Critic::Dcgan(DcganCritic::init(config, start, stages, seed, device)),
+            GanKind::ResNet => Critic::ResNet(ResidualCritic::init(config, seed, device)),
         };
         Self { generator, critic, config: config.clone() }
     }
@@ -159,6 +177,16 @@ impl Gan {
 }
 
 impl Generator {
+    /// A generator with initial weights from `seed`: that of [`Gan::init`].
+    #[must_use]
+    pub fn init(config: &GanConfig, seed: u64, device: &Device) -> Self {
+        let (start, stages) = config.stages();
+        match config.kind {
+            GanKind::Dcgan => Self::Dcgan(DcganGenerator::init(config, start, stages, seed, device)),
+            GanKind::ResNet => Self::ResNet(ResidualGenerator::init(config, start, stages, seed, device)),
+        }
+    }
+
     /// Images of noise, with values from −1 to 1.
     ///
     /// # Shapes

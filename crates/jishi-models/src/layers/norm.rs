@@ -125,7 +125,9 @@ impl BatchNorm {
         if rows > 1 {
             let unbiased = normed.variance * (rows as f64 / (rows - 1) as f64);
             for (running, new) in [(&self.running_mean, normed.mean), (&self.running_var, unbiased)] {
-                context.update(running.id, running.val().inner() * (1.0 - MOMENTUM) + new * MOMENTUM);
+                let old = running.val();
+                let old = if old.is_autodiff() { old.inner() } else { old };
+                context.update(running.id, old * (1.0 - MOMENTUM) + new * MOMENTUM);
             }
         }
         normed.output

@@ -1,6 +1,7 @@
 //! Contradictions and ranges: what no type can say.
 
 mod data;
+mod generation;
 mod language;
 mod model;
 mod train;
@@ -54,6 +55,7 @@ pub(crate) fn findings(recipe: &Recipe, places: &Places) -> Vec<Finding> {
     }
     checker.model();
     checker.train();
+    checker.generation();
     checker.found
 }
 
@@ -104,6 +106,7 @@ pub fn metrics(task: TaskName) -> &'static [&'static str] {
         TaskName::ImageClassification => {
             &["accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "ece"]
         }
+        TaskName::ImageGeneration => &["fid", "kid", "class_share_min", "class_share_max"],
     }
 }
 

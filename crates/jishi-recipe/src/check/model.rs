@@ -32,6 +32,8 @@ impl Checker<'_> {
             Model::Mae(m) => return self.mae(m),
             Model::Yolo(m) => return self.yolo(m),
             Model::Ssd(m) => return self.ssd(m),
+            Model::Dcgan(m) => return self.dcgan(m),
+            Model::WganGp(m) => return self.wgan_gp(m),
             Model::Pretrained(m) => return self.pretrained(m),
             Model::Linear(_) => return,
             Model::Mlp(mlp) => {

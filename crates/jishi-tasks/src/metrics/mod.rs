@@ -6,6 +6,8 @@ pub mod bootstrap;
 mod classification;
 pub mod curves;
 pub mod detection;
+mod eigen;
+pub mod generation;
 mod regression;
 pub mod retrieval;
 pub mod translation;

@@ -2,6 +2,7 @@
 
 mod detection;
 mod dpo;
+mod generation;
 mod losses;
 mod metrics;
 mod table;

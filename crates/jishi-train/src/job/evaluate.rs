@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use jishi_data::LedgerSummary;
 use jishi_data::image::ImageCorpus;
 use jishi_data::text::corpus::Part;
-use jishi_recipe::{Domain, Problem, TaskName};
+use jishi_recipe::{Domain, Problem, Recipe, TaskName};
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
 use jishi_tasks::{Measured, SplitName};
@@ -19,7 +19,7 @@ use crate::job::predict::Predictor;
 use crate::job::prepare::Source;
 use crate::job::report::{Intervals, Metrics, measure, of_measured};
 use crate::job::train::fingerprints;
-use crate::job::vision::{self, AtWork};
+use crate::job::vision::{self, AtWork, ImageGenerator};
 
 /// What an evaluation gives.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,10 +75,7 @@ pub fn on_file(
 pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<EvaluationReport, TrainError> {
     let model = jishi_runs::package::of_run(run)?;
     let manifest = run.manifest()?;
-    let changed = || {
-        let problem = Problem::new("the data has changed since the run was trained");
-        TrainError::Bad(problem.file(run.path()).help("evaluate the new data with `--data PATH`").into())
-    };
+    let changed = || changed(run);
     let domain = domain_of(&model)?;
     if domain == Some(Domain::Texts) {
         let predictor = TextPredictor::load(&model, device)?;
@@ -95,18 +92,10 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
             split.name().into(),
         );
     }
-    // A fold's folder is called fold-K.
-    let fold = run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1);
     if domain == Some(Domain::Images) {
         let predictor = vision::load(&model, device)?;
-        let recipe = &predictor.package().recipe;
-        let corpus = vision::source::again(recipe, &manifest.data)?;
-        if vision::source::fingerprints(&corpus) != manifest.data {
-            return Err(changed());
-        }
-        let splits = corpus.splits(&recipe.data.split)?;
-        let rows = &splits[(fold - 1).min(splits.len() - 1)][split as usize];
-        return images(&*predictor, &model, &corpus, rows, split.name(), split.name().to_owned());
+        let (corpus, rows) = images_of(run, &predictor.package().recipe, split)?;
+        return images(&*predictor, &model, &corpus, &rows, split.name(), split.name().to_owned());
     }
     let predictor = Predictor::load(&model, device)?;
     let source = Source::from_files(&predictor.recipe, &sources(&manifest)?)?;
@@ -114,7 +103,7 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
         return Err(changed());
     }
     let splits = source.splits(&predictor.recipe)?;
-    let splits = &splits[(fold - 1).min(splits.len() - 1)];
+    let splits = &splits[fold(run).min(splits.len() - 1)];
     let rows = match split {
         SplitName::Train => &splits.train,
         SplitName::Validation => &splits.validation,
@@ -122,6 +111,74 @@ pub fn on_split(run: &RunDir, split: SplitName, device: &Device) -> Result<Evalu
     };
     let summary = source.ledger.summary();
     evaluate(&predictor, &model, &source.table, rows, summary, split.name(), split.name().to_owned())
+}
+
+fn changed(run: &RunDir) -> TrainError {
+    let problem = Problem::new("the data has changed since the run was trained");
+    TrainError::Bad(problem.file(run.path()).help("evaluate the new data with `--data PATH`").into())
+}
+
+/// Which fold a run is, from 0: its folder is called fold-K.
+fn fold(run: &RunDir) -> usize {
+    run.name().rsplit_once("fold-").and_then(|(_, k)| k.parse::<usize>().ok()).unwrap_or(1).max(1) - 1
+}
+
+/// The images that a run was trained on, and those of a split.
+fn images_of(run: &RunDir, recipe: &Recipe, split: SplitName) -> Result<(ImageCorpus, Vec<u32>), TrainError> {
+    let manifest = run.manifest()?;
+    let corpus = vision::source::again(recipe, &manifest.data)?;
+    if vision::source::fingerprints(&corpus) != manifest.data {
+        return Err(changed(run));
+    }
+    let mut splits = corpus.splits(&recipe.data.split)?;
+    let place = fold(run).min(splits.len() - 1);
+    let rows = std::mem::take(&mut splits[place][split as usize]);
+    Ok((corpus, rows))
+}
+
+/// What a generator is compared with.
+#[derive(Debug, Clone, Copy)]
+pub enum Real<'a> {
+    /// Held-out images of its run.
+    Split(&'a RunDir, SplitName),
+    /// Images of a folder.
+    Folder(&'a Path),
+}
+
+/// Measures how near images of a generator, or those of the folder `others`, are to real ones.
+///
+/// # Errors
+/// A damaged package; no classifier to judge by; data that has changed; too few images.
+pub fn on_images(
+    model: &Path,
+    real: Real<'_>,
+    others: Option<&Path>,
+    device: &Device,
+) -> Result<EvaluationReport, TrainError> {
+    let generator = ImageGenerator::load(model, device)?;
+    let (corpus, rows, split, data) = match real {
+        Real::Split(run, split) => {
+            let (corpus, rows) = images_of(run, &generator.recipe, split)?;
+            (corpus, rows, split.name(), split.name().to_owned())
+        }
+        Real::Folder(folder) => {
+            let corpus = generator.read(folder)?;
+            let rows = (0..corpus.pictures.len() as u32).collect();
+            (corpus, rows, "test", folder.display().to_string())
+        }
+    };
+    if rows.is_empty() {
+        return Err(nothing(&data));
+    }
+    let metrics = generator.evaluate(&corpus, &rows, others)?;
+    Ok(EvaluationReport {
+        model: model.to_owned(),
+        data,
+        rows: rows.len(),
+        ledger: LedgerSummary { used: rows.len() as u64, ..corpus.ledger.summary() },
+        metrics: BTreeMap::from([(split.to_owned(), metrics)]),
+        intervals: BTreeMap::new(),
+    })
 }
 
 /// The task of a package, where this version knows it.

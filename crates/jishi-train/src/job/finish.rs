@@ -232,6 +232,7 @@ pub fn loss_label(recipe: &Recipe) -> String {
         (_, task) if task.contrasts() => "loss (contrastive)".into(),
         (_, TaskName::MaskedImageModeling) => "loss (mse of hidden pixels)".into(),
         (_, TaskName::Detection) => "loss (classes and boxes)".into(),
+        (_, TaskName::ImageGeneration) => "loss of the critic".into(),
         (Some("auto") | None, _) => "loss (cross-entropy)".into(),
         (Some(name), _) => format!("loss ({name})"),
     }

@@ -169,6 +169,7 @@ fn normalises_batches(model: &Model) -> bool {
         Model::Mlp(mlp) => mlp.norm == Norm::Batch,
         Model::ResNet(_) | Model::Yolo(_) | Model::Ssd(_) => true,
         Model::Vgg(vgg) => vgg.batch_norm,
+        Model::Dcgan(_) | Model::WganGp(_) => true,
         _ => false,
     }
 }

@@ -21,8 +21,8 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 
 fn parameters() -> Vec<Parameter> {
     vec![
-        Parameter { name: "layer.weight".into(), shape: vec![3, 4], rate: 1.0 },
-        Parameter { name: "layer.bias".into(), shape: vec![4], rate: 1.0 },
+        Parameter { name: "layer.weight".into(), shape: vec![3, 4], rate: 1.0, every: 1 },
+        Parameter { name: "layer.bias".into(), shape: vec![4], rate: 1.0, every: 1 },
     ]
 }
 
@@ -77,8 +77,10 @@ fn muon_orthogonalises_as_pytorch_does() {
         let run = &fixture["muon"][case];
         let config = serde_json::from_value(run["config"].clone()).expect("a config");
         let shape: Vec<usize> = floats(&run["shape"]).iter().map(|v| *v as usize).collect();
-        let mut optimizer =
-            Optimizer::new(&config, vec![Parameter { name: "layer.weight".into(), shape, rate: 1.0 }]);
+        let mut optimizer = Optimizer::new(
+            &config,
+            vec![Parameter { name: "layer.weight".into(), shape, rate: 1.0, every: 1 }],
+        );
         let mut weight = floats(&fixture["start"]["weight"]);
         for (step, expected) in run["weight"].as_array().expect("steps").iter().enumerate() {
             optimizer.begin_step();
@@ -153,20 +155,20 @@ fn state_round_trips() {
 #[test]
 fn norms_biases_and_embeddings_do_not_decay() {
     let decays = |name: &str, shape: &[usize]| {
-        Parameter { name: name.into(), shape: shape.to_vec(), rate: 1.0 }.decays(false)
+        Parameter { name: name.into(), shape: shape.to_vec(), rate: 1.0, every: 1 }.decays(false)
     };
     assert!(decays("layers.0.weight", &[8, 8]));
     assert!(!decays("layers.0.bias", &[8]));
     assert!(!decays("norm.weight", &[8]));
     assert!(!decays("layers.0.input_scale", &[4, 8]));
     assert!(!decays("categories.embedding.weight", &[100, 8]));
-    assert!(Parameter { name: "layers.0.bias".into(), shape: vec![8], rate: 1.0 }.decays(true));
+    assert!(Parameter { name: "layers.0.bias".into(), shape: vec![8], rate: 1.0, every: 1 }.decays(true));
 }
 
 #[test]
 fn a_parameter_learns_at_its_own_rate() {
     let config = jishi_recipe::Optimizer::Sgd(jishi_recipe::Sgd { learning_rate: 0.1, ..Default::default() });
-    let parameter = |rate| Parameter { name: "layers.0.weight".into(), shape: vec![1, 2], rate };
+    let parameter = |rate| Parameter { name: "layers.0.weight".into(), shape: vec![1, 2], rate, every: 1 };
     let mut optimizer =
         jishi_train::optimizer::Optimizer::new(&config, vec![parameter(1.0), parameter(0.25)]);
     optimizer.begin_step();

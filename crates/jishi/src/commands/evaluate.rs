@@ -1,10 +1,11 @@
 //! `jishi evaluate`.
 
+use jishi_recipe::{Problem, TaskName};
 use jishi_runs::package;
 use jishi_runs::run::RunDir;
 use jishi_runs::table::{Align, text_table, thousands};
 use jishi_tasks::SplitName;
-use jishi_train::job::evaluate::{EvaluationReport, on_file, on_split};
+use jishi_train::job::evaluate::{EvaluationReport, Real, on_file, on_images, on_split, task_of};
 
 use crate::cli::{DeviceName, EvaluateArgs, HeldOut};
 use crate::commands::train;
@@ -14,20 +15,39 @@ use crate::progress::short;
 /// Runs the command.
 pub fn run(args: &EvaluateArgs, json: bool) -> Result<(), CliError> {
     let device = train::device(DeviceName::Auto)?;
-    let report = match &args.data {
-        Some(file) => on_file(&package::find(&args.root, &args.run)?, file, args.ignore_extra, &device)?,
-        None => {
-            let split = match args.split {
-                HeldOut::Validation => SplitName::Validation,
-                HeldOut::Test => SplitName::Test,
-            };
-            on_split(&RunDir::open(&args.root, &args.run)?, split, &device)?
-        }
+    let split = match args.split {
+        HeldOut::Validation => SplitName::Validation,
+        HeldOut::Test => SplitName::Test,
     };
+    let model = package::find(&args.root, &args.run)?;
+    if task_of(&model)? == Some(TaskName::ImageGeneration) {
+        let run;
+        let real = match &args.data {
+            Some(folder) => Real::Folder(folder),
+            None => {
+                run = RunDir::open(&args.root, &args.run)?;
+                Real::Split(&run, split)
+            }
+        };
+        let report = on_images(&model, real, args.samples.as_deref(), &device)?;
+        return show(&report, json);
+    }
+    if args.samples.is_some() {
+        let problem = Problem::new("`--samples` is for models that make images").file(&model);
+        return Err(CliError::bad(problem.help("leave it out")));
+    }
+    let report = match &args.data {
+        Some(file) => on_file(&model, file, args.ignore_extra, &device)?,
+        None => on_split(&RunDir::open(&args.root, &args.run)?, split, &device)?,
+    };
+    show(&report, json)
+}
+
+fn show(report: &EvaluationReport, json: bool) -> Result<(), CliError> {
     if json {
-        super::print_json(&report)?;
+        super::print_json(report)?;
     } else {
-        print!("{}", text(&report));
+        print!("{}", text(report));
     }
     Ok(())
 }

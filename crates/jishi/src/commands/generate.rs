@@ -2,19 +2,23 @@
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use jishi_data::image::OwnedPicture;
 use jishi_data::text::documents::Message;
 use jishi_kernels::cpu::matvec::Format;
 use jishi_models::generate::constraint::Grammar;
 use jishi_models::generate::{Generated, LogProbability};
 use jishi_recipe::{Problem, TaskName};
 use jishi_tasks::language::translation::Search;
+use jishi_tasks::vision::making::grid;
 use jishi_train::job::evaluate::task_of;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::language::generate::{Request, TextGenerator};
+use jishi_train::job::vision::ImageGenerator;
+use jishi_train::job::vision::source::raster;
 use serde_json::{Value, json};
 
 use crate::cli::{BenchPrecision, DeviceName, GenerateArgs};
@@ -28,6 +32,16 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
         BenchPrecision::Bf16 => Format::Bf16,
         BenchPrecision::Int8 => Format::Int8,
     });
+    if let Some(dir) = generator(args)? {
+        return images(args, json, &dir);
+    }
+    if args.count.is_some() || (args.output.is_some() && args.input.is_none()) {
+        let problem = Problem::new("this model writes text, for a prompt or for a file of prompts");
+        return Err(CliError::bad(
+            problem
+                .help("`--count` is for models that make images; `--output` is for the answers to `--input`"),
+        ));
+    }
     // What is wrong with the request is said before a large model is read.
     let constraint = constraint(args)?;
     let prompts = prompts(args)?;
@@ -74,6 +88,48 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
         answers.push(answer);
     }
     write(args, json, &answers)
+}
+
+/// The package, where it is one of a model that makes images.
+fn generator(args: &GenerateArgs) -> Result<Option<PathBuf>, CliError> {
+    let Ok(dir) = jishi_runs::package::find(&args.root, &args.model) else { return Ok(None) };
+    Ok((task_of(&dir)? == Some(TaskName::ImageGeneration)).then_some(dir))
+}
+
+/// Makes images and writes them: the same seed makes the same.
+fn images(args: &GenerateArgs, json: bool, dir: &Path) -> Result<(), CliError> {
+    let problem = |message: &str, help: &str| CliError::bad(Problem::new(message).file(dir).help(help));
+    if args.prompt.is_some() || args.input.is_some() {
+        return Err(problem(
+            "this model makes images, and reads no text",
+            "give `--output`, `--count` and `--seed`",
+        ));
+    }
+    let Some(output) = &args.output else {
+        return Err(problem("there is no place for the images", "for example: --output grid.png"));
+    };
+    let count = args.count.unwrap_or(64);
+    if count == 0 {
+        return Err(problem("`--count` is 0", "for example: --count 64"));
+    }
+    let model = ImageGenerator::load(dir, &train::device(DeviceName::Auto)?)?;
+    let pictures = model.make(args.seed, count)?;
+    let png = |picture: &OwnedPicture| raster(picture.view()).to_png();
+    if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+        let columns = (count as f64).sqrt().ceil() as usize;
+        jishi_runs::atomic::write_real(output, &png(&grid(&pictures, columns)))?;
+    } else {
+        std::fs::create_dir_all(output)
+            .map_err(|e| CliError::bad(Problem::new(format!("can't make this folder: {e}")).file(output)))?;
+        for (i, picture) in pictures.iter().enumerate() {
+            jishi_runs::atomic::write_real(&output.join(format!("{i:06}.png")), &png(picture))?;
+        }
+    }
+    eprintln!("wrote {count} images to {}", output.display());
+    if json {
+        println!("{}", json!({ "images": count, "seed": args.seed, "output": output }));
+    }
+    Ok(())
 }
 
 /// The model, where it is a package of one that translates.

@@ -6,6 +6,7 @@ mod bad_input;
 mod builtin;
 mod detection;
 mod docs;
+mod generation;
 mod help;
 mod images;
 mod kill;

@@ -15,7 +15,7 @@ use jishi_recipe::Problem;
 use jishi_runs::RealFs;
 use jishi_runs::atomic::{AtomicFile, write_real};
 
-use super::archive::walk;
+use super::archive::{read_member, walk};
 use crate::error::HubError;
 
 /// How archives become files.
@@ -23,6 +23,8 @@ use crate::error::HubError;
 pub(super) enum Convert {
     /// Members whose names end so, under these names.
     Files(&'static [(&'static str, &'static str)]),
+    /// Every file of a folder, which the names of members end with before the file's own.
+    Folder(&'static str),
     /// Two languages of LibreOffice's help, and the short name of the second.
     Help(&'static str),
     /// Shakespeare's plays, a file each.
@@ -47,6 +49,7 @@ pub(super) fn convert(how: Convert, archives: &[PathBuf], out: &Path) -> Result<
     let [first, rest @ ..] = archives else { return Ok(None) };
     match how {
         Convert::Files(names) => files(first, names, out).map(|()| None),
+        Convert::Folder(name) => folder(first, name, out).map(Some),
         Convert::Help(language) => help::pairs(first, rest.first().unwrap_or(first), language, out).map(Some),
         Convert::Plays => plays::all(first, out).map(|()| None),
         Convert::Shakespeare => plays::tiny(first, out).map(|()| None),
@@ -78,6 +81,22 @@ fn files(archive: &Path, names: &[(&str, &str)], out: &Path) -> Result<(), HubEr
         None => Ok(()),
         Some((end, _)) => Err(missing(archive, end)),
     }
+}
+
+/// Writes the files of a folder, and counts them.
+fn folder(archive: &Path, folder: &str, out: &Path) -> Result<usize, HubError> {
+    let mut found = 0;
+    walk(archive, &mut |name, content| {
+        let Some((before, file)) = name.rsplit_once('/') else { return Ok(()) };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if !before.ends_with(folder) || file.starts_with('.') || !file.chars().all(plain) {
+            return Ok(());
+        }
+        write_real(&out.join(file), &read_member(content, name)?)?;
+        found += 1;
+        Ok(())
+    })?;
+    if found == 0 { Err(missing(archive, folder)) } else { Ok(found) }
 }
 
 /// An archive without what it should hold.

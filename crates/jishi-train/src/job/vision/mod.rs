@@ -5,6 +5,8 @@ pub mod classification;
 pub mod detection;
 pub mod finish;
 pub mod galleries;
+pub mod generation;
+pub mod generator;
 pub mod package;
 pub mod predictor;
 pub mod preprocessor;
@@ -12,6 +14,7 @@ pub mod pretraining;
 pub mod source;
 pub mod transfer;
 
+pub use generator::ImageGenerator;
 pub use package::{AtWork, ImagePackage, load};
 pub use predictor::ImagePredictor;
 
@@ -80,6 +83,9 @@ pub fn with_prepared<W: Work>(
         })),
         TaskName::Detection => work.run(Folds::new(count, files, |fold: usize| {
             detection::prepare(recipe, &source, &splits[fold], device)
+        })),
+        TaskName::ImageGeneration => work.run(Folds::new(count, files, |fold: usize| {
+            generation::prepare(recipe, base, &source, &splits[fold], device)
         })),
         other => Err(Problem::new(format!("{} is not a task on images", other.name())).into()),
     }

@@ -110,6 +110,10 @@ impl ImagePackage {
             let message = format!("this is a model of {}, and not of images", recipe.task.name());
             return Err(Problem::new(message).file(dir).into());
         }
+        if recipe.task == TaskName::ImageGeneration {
+            let problem = Problem::new("this model makes images, and tells nothing of them").file(dir);
+            return Err(problem.help("use `jishi generate`").into());
+        }
         let pipeline = ImagePipeline::of(&package.manifest, dir)?;
         Ok(Self { recipe, pipeline, package })
     }
