@@ -19,7 +19,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use jishi_recipe::{Model, Problem, Problems};
 use serde::{Deserialize, Serialize};
 
-pub use boxes::{Rect, Found, overlap};
+pub use boxes::{Found, Rect, overlap};
 pub use ssd::{Backbone, Ssd, SsdConfig};
 pub use yolo::{Yolo, YoloConfig};
 
