@@ -61,6 +61,8 @@ impl Sub for Dual {
 
 impl Mul for Dual {
     type Output = Self;
+    // The rule of products.
+    #[allow(clippy::suspicious_arithmetic_impl)]
     fn mul(self, other: Self) -> Self {
         let slopes = std::array::from_fn(|i| self.slopes[i] * other.value + self.value * other.slopes[i]);
         Self { value: self.value * other.value, slopes }
@@ -69,6 +71,8 @@ impl Mul for Dual {
 
 impl Div for Dual {
     type Output = Self;
+    // The rule of quotients.
+    #[allow(clippy::suspicious_arithmetic_impl)]
     fn div(self, other: Self) -> Self {
         let value = self.value / other.value;
         let slopes = std::array::from_fn(|i| (self.slopes[i] - value * other.slopes[i]) / other.value);

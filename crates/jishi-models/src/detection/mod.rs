@@ -36,6 +36,8 @@ pub enum DetectorConfig {
 }
 
 /// A detector.
+// There is one of it, and a module can't be behind a pointer.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Detector {
     /// YOLO.
