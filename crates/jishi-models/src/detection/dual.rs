@@ -61,8 +61,7 @@ impl Sub for Dual {
 
 impl Mul for Dual {
     type Output = Self;
-    // The rule of products.
-    #[allow(clippy::suspicious_arithmetic_impl)]
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "the rule of products")]
     fn mul(self, other: Self) -> Self {
         let slopes = std::array::from_fn(|i| self.slopes[i] * other.value + self.value * other.slopes[i]);
         Self { value: self.value * other.value, slopes }
@@ -71,8 +70,7 @@ impl Mul for Dual {
 
 impl Div for Dual {
     type Output = Self;
-    // The rule of quotients.
-    #[allow(clippy::suspicious_arithmetic_impl)]
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "the rule of quotients")]
     fn div(self, other: Self) -> Self {
         let value = self.value / other.value;
         let slopes = std::array::from_fn(|i| (self.slopes[i] - value * other.slopes[i]) / other.value);

@@ -36,8 +36,7 @@ pub enum DetectorConfig {
 }
 
 /// A detector.
-// There is one of it, and a module can't be behind a pointer.
-#[allow(clippy::large_enum_variant)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Module, Debug)]
 pub enum Detector {
     /// YOLO.
