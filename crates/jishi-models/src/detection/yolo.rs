@@ -26,11 +26,8 @@ use crate::reference::sizes;
 const STRIDES: [usize; 3] = [8, 16, 32];
 /// Distances, in places of a level, that the side of a box is a distribution over.
 const BINS: usize = 16;
-/// Weights of the three parts of the loss: classes, overlap, distances (Xu et al. 2022, "PP-YOLOE", eq. 1).
-const WEIGHTS: [f64; 3] = [1.0, 2.5, 0.5];
-/// What each further distance has less as its logit in a new head: the mean distance is then about three, and no box of the
-/// lowest level is larger than most objects.
-const FAR: f32 = 0.3;
+/// Weights of the three parts of the loss: classes, overlap, distances.
+const WEIGHTS: [f64; 3] = [0.5, 7.5, 1.5];
 /// Score that a new head gives to everything.
 const RARE: f32 = 0.01;
 
@@ -134,10 +131,10 @@ impl Head {
             let second = ConvNorm::init(&scope.child("1"), width, width, 3, 1);
             (first, second, last(&scope.child("2"), width, outputs, 1, bias))
         };
-        let mut boxes = branch("boxes", 4 * BINS, 0.0);
-        let bias = (0..4 * BINS).map(|i| -FAR * (i % BINS) as f32).collect();
-        boxes.2.bias = Some(scope.child("boxes.2").parameter(bias, [4 * BINS]));
-        Self { classes: branch("classes", classes, (RARE / (1.0 - RARE)).ln()), boxes }
+        Self {
+            classes: branch("classes", classes, (RARE / (1.0 - RARE)).ln()),
+            boxes: branch("boxes", 4 * BINS, 0.0),
+        }
     }
 }
 
