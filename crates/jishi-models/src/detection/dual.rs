@@ -61,6 +61,7 @@ impl Sub for Dual {
 
 impl Mul for Dual {
     type Output = Self;
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "the rule of products")]
     fn mul(self, other: Self) -> Self {
         let slopes = std::array::from_fn(|i| self.slopes[i] * other.value + self.value * other.slopes[i]);
         Self { value: self.value * other.value, slopes }
@@ -69,6 +70,7 @@ impl Mul for Dual {
 
 impl Div for Dual {
     type Output = Self;
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "the rule of quotients")]
     fn div(self, other: Self) -> Self {
         let value = self.value / other.value;
         let slopes = std::array::from_fn(|i| (self.slopes[i] - value * other.slopes[i]) / other.value);

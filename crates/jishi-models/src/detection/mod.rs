@@ -36,6 +36,7 @@ pub enum DetectorConfig {
 }
 
 /// A detector.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Module, Debug)]
 pub enum Detector {
     /// YOLO.

@@ -145,6 +145,9 @@ pub fn anchors(config: &SsdConfig) -> Vec<Rect> {
     anchors
 }
 
+/// Channels, kernel and stride of a convolution.
+type Layer = (usize, usize, usize);
+
 /// An SSD.
 #[derive(Module, Debug)]
 pub struct Ssd {
@@ -164,16 +167,14 @@ impl Ssd {
     pub fn init(config: &SsdConfig, seed: u64, device: &Device) -> Self {
         let scope = Scope::new(seed, Init::Torch, device);
         let w = config.width;
-        let group = |name: String, mut inputs: usize, layers: &[(usize, usize, usize)]| -> Vec<ConvNorm> {
-            let layer = |(i, (outputs, kernel, stride)): (usize, &(usize, usize, usize))| {
+        let group = |name: String, mut inputs: usize, layers: &[Layer]| -> Vec<ConvNorm> {
+            let layer = |(i, (outputs, kernel, stride)): (usize, &Layer)| {
                 let at = scope.child(&format!("{name}.{i}"));
                 ConvNorm::init(&at, std::mem::replace(&mut inputs, *outputs), *outputs, *kernel, *stride)
             };
             layers.iter().enumerate().map(layer).collect()
         };
-        let (stages, second): (Vec<Vec<(usize, usize, usize)>>, Vec<(usize, usize, usize)>) = match config
-            .backbone
-        {
+        let (stages, second): (Vec<Vec<Layer>>, Vec<Layer>) = match config.backbone {
             Backbone::Light => (
                 vec![vec![(w, 3, 2)], vec![(2 * w, 3, 2), (2 * w, 3, 1)], vec![(4 * w, 3, 2), (4 * w, 3, 1)]],
                 vec![(8 * w, 3, 2), (8 * w, 3, 1)],
@@ -188,7 +189,7 @@ impl Ssd {
                 [vec![(8 * w, 3, 1); 3], vec![(16 * w, 3, 1), (16 * w, 1, 1)]].concat(),
             ),
         };
-        let outputs = |layers: &[(usize, usize, usize)]| layers.last().map_or(w, |layer| layer.0);
+        let outputs = |layers: &[Layer]| layers.last().map_or(w, |layer| layer.0);
         let mut inputs = config.shape[2];
         let mut made = Vec::new();
         for (i, layers) in stages.iter().enumerate() {

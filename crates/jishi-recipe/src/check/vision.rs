@@ -91,7 +91,7 @@ impl Checker<'_> {
         for (key, value) in [("model.width", model.width), ("model.depth", model.depth)] {
             self.at_least(key, value.unwrap_or(1), 1);
         }
-        if model.width.is_some_and(|width| width % 4 != 0) {
+        if model.width.is_some_and(|width| !width.is_multiple_of(4)) {
             let message = format!("`model.width`: expected a multiple of 4, found {}", model.width());
             self.fault(&["model.width"], message, "16 is the width of scale \"n\"");
         }

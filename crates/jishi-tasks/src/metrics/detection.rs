@@ -54,6 +54,9 @@ const MOST: [usize; 3] = [1, 10, 100];
 /// Square pixels of an object, least and greatest: all, small, medium, large.
 const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
 
+/// Boxes of a picture of one class: found, the surest first; actual; and how much each overlaps each.
+type OfClass<'a> = (Vec<&'a Detection>, Vec<&'a Object>, Vec<Vec<f64>>);
+
 /// Boxes of one image and class, matched at every overlap.
 struct Matched {
     scores: Vec<f64>,
@@ -105,7 +108,7 @@ pub fn coco(pictures: &[Looked<'_>], classes: usize) -> Report {
     let mut all: Vec<Vec<Vec<Option<Counted>>>> =
         AREAS.iter().map(|_| MOST.map(|_| Vec::new()).into()).collect();
     for class in 0..classes as u32 {
-        let boxes: Vec<(Vec<&Detection>, Vec<&Object>, Vec<Vec<f64>>)> = pictures
+        let boxes: Vec<OfClass> = pictures
             .iter()
             .map(|picture| {
                 let actual: Vec<&Object> = picture.actual.iter().filter(|o| o.class == class).collect();

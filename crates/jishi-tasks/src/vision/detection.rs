@@ -46,6 +46,9 @@ pub struct SceneBatch {
     truths: Vec<Vec<Truth>>,
 }
 
+/// What a model gives for an image: logits of classes and numbers for boxes.
+pub type Raw = (Vec<f32>, Vec<f32>);
+
 /// What was measured of a split, and what was found on its images.
 #[derive(Debug, Clone)]
 pub struct Inspected {
@@ -126,12 +129,7 @@ impl DetectionTask {
     ///
     /// # Errors
     /// [`TaskError::NonFinite`] where one is NaN or infinite.
-    pub fn raw(
-        &self,
-        model: &Detector,
-        scenes: &Scenes,
-        rows: &[u32],
-    ) -> Result<Vec<(Vec<f32>, Vec<f32>)>, TaskError> {
+    pub fn raw(&self, model: &Detector, scenes: &Scenes, rows: &[u32]) -> Result<Vec<Raw>, TaskError> {
         let mut all = Vec::with_capacity(rows.len());
         self.each_batch(model, scenes, rows, |_, output| {
             all.extend(each_image(output, all.len())?);
@@ -208,7 +206,7 @@ fn tensor(values: Vec<f32>, scenes: &Scenes, device: &Device) -> Tensor<4> {
 }
 
 /// The output of each image of a batch; `first` is the number of the first.
-fn each_image(output: Output, first: usize) -> Result<Vec<(Vec<f32>, Vec<f32>)>, TaskError> {
+fn each_image(output: Output, first: usize) -> Result<Vec<Raw>, TaskError> {
     let images = output.classes.dims()[0].max(1);
     let values = |x: Tensor<3>| x.into_data().try_to_vec::<f32>().expect("models give f32");
     let (classes, boxes) = (values(output.classes), values(output.boxes));
@@ -226,7 +224,7 @@ fn boxes(
     config: &DetectorConfig,
     scenes: &Scenes,
     row: u32,
-    (classes, numbers): &(Vec<f32>, Vec<f32>),
+    (classes, numbers): &Raw,
     least: f32,
 ) -> Vec<Detection> {
     let size = scenes.sizes[row as usize];
