@@ -178,3 +178,23 @@ fn a_parameter_learns_at_its_own_rate() {
     }
     assert_eq!(values, [[0.9, 1.1], [0.975, 1.025]]);
 }
+
+#[test]
+fn a_parameter_that_comes_at_every_third_step_counts_its_own_updates() {
+    let updated = |every: u64, steps: usize| {
+        let parameter = Parameter { name: "layers.0.weight".into(), shape: vec![1, 2], rate: 1.0, every };
+        let mut optimizer =
+            Optimizer::new(&jishi_recipe::Optimizer::Adam(jishi_recipe::Adam::default()), vec![parameter]);
+        let mut weights = [1.0_f32, -2.0];
+        for step in 1..=steps as u64 {
+            optimizer.begin_step();
+            if step.is_multiple_of(every) {
+                optimizer.update(0, 1.0, 1.0, &mut weights, &[0.5, 3.0 * step as f32 / every as f32]);
+            }
+        }
+        weights
+    };
+    // Adam's correction of young moments goes by updates, not by steps of the run.
+    assert_eq!(updated(3, 6), updated(1, 2));
+    assert_ne!(updated(1, 2), updated(1, 1));
+}

@@ -81,6 +81,8 @@ fn summary(report: &TrainReport) -> String {
         let path = report.path.display();
         text += &if [TaskName::CausalLm, TaskName::Dpo].map(TaskName::name).contains(&report.task.as_str()) {
             format!("generate    jishi generate {path} --prompt TEXT\n")
+        } else if report.task == TaskName::ImageGeneration.name() {
+            format!("generate    jishi generate {path} --output grid.png\n")
         } else {
             format!("predict     jishi predict {path} --input FILE\n")
         };
