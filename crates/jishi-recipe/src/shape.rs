@@ -291,7 +291,7 @@ mod tests {
         assert!(matches!(recipe.at(&path("train.optimizer.betas")), Some(Shape::List { len: Some(2), .. })));
         assert_eq!(recipe.at(&path("train.optimizer.nothing")), None);
         assert!(
-            matches!(recipe.at(&path("model")), Some(Shape::Tagged { tag, variants }) if tag == "family" && variants.len() == 11)
+            matches!(recipe.at(&path("model")), Some(Shape::Tagged { tag, variants }) if tag == "family" && variants.len() == 16)
         );
     }
 

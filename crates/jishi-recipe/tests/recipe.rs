@@ -99,7 +99,7 @@ fn unknown_keys_name_the_nearest() {
             "heads = 8",
             17,
             "unknown key `heads`",
-            "`heads` belongs to \"ft-transformer\", \"gpt2\", \"llama\", \"bert\", \"encoder-decoder\", \"vit\"; \"mlp\" has: hidden",
+            "`heads` belongs to \"ft-transformer\", \"gpt2\", \"llama\", \"bert\", \"encoder-decoder\", \"vit\", \"mae\"; \"mlp\" has: hidden",
         ),
         ("dropout = 0.1", "xyzzy = 8", 17, "unknown key `xyzzy`", "keys of [model]: hidden, activation"),
         (
@@ -627,7 +627,7 @@ fn set_says_what_is_wrong_with_it() {
 fn another_family_drops_no_key_silently() {
     let problems = bad(VALID, &["model.family=linear"]);
     assert_eq!(problems.len(), 2);
-    let remove = "`hidden` belongs to \"mlp\", \"llama\", \"bert\", \"encoder-decoder\", \"vgg\", \"vit\"; \"linear\" has: init; `--set model.hidden=` takes it out";
+    let remove = "`hidden` belongs to \"mlp\", \"llama\", \"bert\", \"encoder-decoder\", \"vgg\", \"vit\", \"mae\"; \"linear\" has: init; `--set model.hidden=` takes it out";
     assert_problem(&problems[0], 16, "unknown key `hidden` in [model] with family = \"linear\"", remove);
     assert_problem(&problems[1], 17, "unknown key `dropout`", "belongs to \"mlp\", \"ft-transformer\"");
 }

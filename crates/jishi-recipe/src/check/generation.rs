@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::generation::{DcganModel, WganGpModel};
-use crate::types::{LossName, TaskName};
+use crate::types::{Evaluate, LossName, TaskName};
 use crate::vision::Normalize;
 
 impl Checker<'_> {
@@ -24,8 +24,13 @@ impl Checker<'_> {
     pub(super) fn generation(&mut self) {
         let recipe = self.recipe;
         if recipe.task != TaskName::ImageGeneration {
-            for key in ["evaluate.features", "evaluate.samples"] {
-                if self.places.is_set(key) {
+            // A recipe that was resolved names every default.
+            let of = [
+                ("evaluate.features", recipe.evaluate.features.is_some()),
+                ("evaluate.samples", recipe.evaluate.samples != Evaluate::default().samples),
+            ];
+            for (key, set) in of {
+                if set {
                     let message =
                         format!("`{key}` is for image-generation, and the task is {}", recipe.task.name());
                     self.fault(&[key, "task"], message, "leave it out");

@@ -247,7 +247,7 @@ fn bad_input_is_named() {
     assert_eq!(parsed.recipe.train.accumulate, 1);
     let text = jishi_recipe::to_toml(&parsed.recipe).replace("accumulate = 1", "accumulate = 2");
     let problems = parse(&text, &Origin::File("texts.toml".into()), &[]).unwrap_err().to_string();
-    assert!(problems.contains("compares all texts of a batch"), "{problems}");
+    assert!(problems.contains("compares all of a batch"), "{problems}");
 
     let csv = reviews(96).replacen(",positive,", ",odd,", 1);
     fs::write(place.path().join("reviews.csv"), csv).unwrap();
