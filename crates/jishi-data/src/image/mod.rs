@@ -14,6 +14,7 @@ mod tables;
 
 pub use augment::{Augmentation, Mix};
 pub use corpus::{ImageCorpus, SourceDigest};
+pub use decode::claimed_size;
 pub use pictures::{OwnedPicture, Picture, Pictures};
 pub use preparation::{IMAGENET, Preparation};
 

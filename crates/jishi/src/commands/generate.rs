@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jishi_data::text::documents::Message;
-use jishi_kernels::cpu::matvec::Format;
 use jishi_models::generate::constraint::Grammar;
 use jishi_models::generate::{Generated, LogProbability};
 use jishi_recipe::{Problem, TaskName};
@@ -23,11 +22,7 @@ use crate::error::CliError;
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
-    let format = args.weights.map(|weights| match weights {
-        BenchPrecision::F32 => Format::F32,
-        BenchPrecision::Bf16 => Format::Bf16,
-        BenchPrecision::Int8 => Format::Int8,
-    });
+    let format = args.weights.map(BenchPrecision::format);
     // What is wrong with the request is said before a large model is read.
     let constraint = constraint(args)?;
     let prompts = prompts(args)?;

@@ -152,10 +152,17 @@ impl ImagePredictor {
         let source = OneOrMany::One(input.to_string_lossy().into_owned());
         let data = Data { source, target: None, bad_rows: BadRows::Error, ..self.recipe.data.clone() };
         let corpus = ImageCorpus::read_plain(&data, &self.image(), Path::new(""))?;
-        let values = self.probabilities(&corpus.pictures)?;
         let mut columns = vec![("image".to_owned(), Values::Words(corpus.paths.clone()))];
-        columns.extend(self.task.head().columns(&values));
+        columns.extend(self.predict_pictures(&corpus.pictures)?);
         Ok((columns, corpus.paths.len()))
+    }
+
+    /// Predictions for pictures that were read as the package's preparation says, as columns.
+    ///
+    /// # Errors
+    /// A prediction that is not finite.
+    pub fn predict_pictures(&self, pictures: &Arc<Pictures>) -> Result<Vec<(String, Values)>, TrainError> {
+        Ok(self.task.head().columns(&self.probabilities(pictures)?))
     }
 
     /// How images are read for this model: to the size that it has learned.
