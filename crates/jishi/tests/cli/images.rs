@@ -11,7 +11,7 @@ use crate::place::Place;
 use crate::transfer::Model;
 
 /// A PNG file of `side` × `side` pixels, bright where a class is: left, right or top.
-fn png(class: usize, number: usize, side: usize) -> Vec<u8> {
+pub fn png(class: usize, number: usize, side: usize) -> Vec<u8> {
     let bright = |y: usize, x: usize| match class {
         0 => x < side / 2,
         1 => x >= side / 2,
@@ -27,7 +27,7 @@ fn png(class: usize, number: usize, side: usize) -> Vec<u8> {
 }
 
 /// A folder for each of the three classes, with `n` pictures each.
-fn pictures(place: &Place, folder: &str, n: usize) {
+pub fn pictures(place: &Place, folder: &str, n: usize) {
     for (class, name) in ["left", "right", "top"].into_iter().enumerate() {
         for i in 0..n {
             place.write(&format!("{folder}/{name}/{i}.png"), png(class, i, 12));
@@ -35,7 +35,7 @@ fn pictures(place: &Place, folder: &str, n: usize) {
     }
 }
 
-fn recipe(name: &str, model: &str) -> String {
+pub fn recipe(name: &str, model: &str) -> String {
     format!(
         r#"name = "{name}"
 task = "image-classification"
@@ -64,7 +64,7 @@ bootstrap = 20
     )
 }
 
-const RESNET: &str = "family = \"resnet\"\nblocks = [1, 1]\nwidth = 8";
+pub const RESNET: &str = "family = \"resnet\"\nblocks = [1, 1]\nwidth = 8";
 const FAMILIES: [(&str, &str); 4] = [
     ("resnet", RESNET),
     ("bottleneck", "family = \"resnet\"\ndepth = 50\nwidth = 2\nstem = \"large\""),

@@ -10,6 +10,8 @@ mod images;
 mod kill;
 mod onnx;
 mod place;
+mod serve;
+mod serve_text;
 mod texts;
 mod transfer;
 mod tuned;
