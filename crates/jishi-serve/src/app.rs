@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -80,18 +80,20 @@ pub fn router(shared: Arc<Shared>) -> Router {
 
 /// A page of elsewhere can't use a browser to ask what it could not ask itself.
 async fn same_origin(request: Request, next: Next) -> Response {
-    let text = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
-    let changes = request.method() != Method::GET && request.method() != Method::HEAD;
-    if let (true, Some(origin)) = (changes, text(header::ORIGIN)) {
-        let host = origin.split_once("://").map_or(origin, |(_, host)| host);
-        if Some(host) != text(header::HOST) {
-            let mut error = ApiError::bad("a page of another origin asks");
-            error.status = axum::http::StatusCode::FORBIDDEN;
-            error.code = "other_origin";
-            return error.into_response();
-        }
+    if elsewhere(request.method(), request.headers()) {
+        let mut error = ApiError::bad("a page of another origin asks");
+        error.status = StatusCode::FORBIDDEN;
+        error.code = "other_origin";
+        return error.into_response();
     }
     next.run(request).await
+}
+
+fn elsewhere(method: &Method, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
+    let Some(origin) = text(header::ORIGIN) else { return false };
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    method != Method::GET && method != Method::HEAD && Some(host) != text(header::HOST)
 }
 
 async fn healthz() -> Response {

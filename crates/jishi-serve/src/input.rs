@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -85,11 +86,11 @@ struct Request<'a> {
 /// As they are written. There are never more than [`MOST`] in memory.
 struct Inputs<'a>(Vec<&'a RawValue>);
 
-impl<'de> Deserialize<'de> for Inputs<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Inputs<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Inputs<'de>;
+        struct List<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for List<'a> {
+            type Value = Inputs<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a list of inputs")
@@ -106,7 +107,7 @@ impl<'de> Deserialize<'de> for Inputs<'de> {
                 Ok(Inputs(found))
             }
         }
-        deserializer.deserialize_seq(List)
+        deserializer.deserialize_seq(List(PhantomData))
     }
 }
 
@@ -197,7 +198,7 @@ fn string<'a>(raw: &'a RawValue, key: &str, place: &str) -> Result<Cow<'a, str>,
     let object: HashMap<Cow<'_, str>, Word<'_>> =
         serde_json::from_str(raw.get()).map_err(|_| expected())?;
     match object.into_iter().collect::<Vec<_>>().as_mut_slice() {
-        [(name, word)] if name == key => Ok(std::mem::take(&mut word.0)),
+        [(name, word)] if &**name == key => Ok(std::mem::take(&mut word.0)),
         _ => Err(expected()),
     }
 }

@@ -93,7 +93,6 @@ pub struct Model {
 }
 
 /// What a model does.
-#[derive(Debug)]
 pub enum Kind {
     /// Predicts rows, texts or images.
     Predicts {
@@ -111,6 +110,15 @@ pub enum Kind {
         /// Its thread.
         scheduler: Scheduler,
     },
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Predicts { .. } => "Predicts",
+            Self::Writes { .. } => "Writes",
+        })
+    }
 }
 
 impl Model {

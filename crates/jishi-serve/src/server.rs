@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Extension;
 use burn::tensor::Device;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -137,7 +139,11 @@ impl Server {
                 };
                 let Some((socket, peer, place)) = accepted else { continue };
                 let _ = socket.set_nodelay(true);
-                let service = TowerToHyperService::new(app.clone().layer(Extension(Peer(peer))));
+                let service = TowerToHyperService::new(app.clone());
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    request.extensions_mut().insert(Peer(peer));
+                    service.call(request)
+                });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(limits.arrival)
@@ -154,7 +160,7 @@ impl Server {
             drop(listener);
             // Who has not got an answer by then gets none.
             let _ = tokio::time::timeout(limits.drain, connections.shutdown()).await;
-            Ok(())
+            Ok::<(), ServeError>(())
         });
         // A model that is still being loaded is not waited for.
         runtime.shutdown_background();

@@ -109,7 +109,7 @@ fn sampling(
     if let Some(temperature) = temperature {
         options.temperature = temperature;
     }
-    if let Some(top_p) = fields.number("top_p", f64::MIN_POSITIVE..=1.0)? {
+    if let Some(top_p) = fields.number("top_p", 1e-6..=1.0)? {
         options.top_p = top_p;
     }
     if let Some(top_k) = fields.whole("top_k", 0..=1 << 20)? {

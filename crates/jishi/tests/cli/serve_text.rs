@@ -83,7 +83,7 @@ fn texts_are_predicted_as_on_the_command_line() {
     place.jishi("train vectors.toml").ok();
     // Of very different lengths, so that they stand in different batches with different padding.
     let texts: Vec<String> = (0..24)
-        .map(|i| "the goal was left at school with a guitar and an invoice ".repeat(1 + i % 3)[..9 + 5 * i].to_owned())
+        .map(|i| "the goal was left at school with a guitar and an invoice ".repeat(3)[..9 + 5 * (i * 7 % 24)].to_owned())
         .collect();
     let lines: String = texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect();
     place.write("new.jsonl", lines);
