@@ -117,6 +117,10 @@ impl Form {
     /// # Errors
     /// Everything that is wrong with them, with the place.
     pub fn parse(&self, bytes: &[u8], limits: &Limits) -> Result<Input, ApiError> {
+        // A list would count as the fields of an object, in their order.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(ApiError::bad("the body is not what is expected here: an object with `inputs`"));
+        }
         let Request { inputs: Inputs(inputs) } = body::parse(bytes)?;
         if inputs.is_empty() {
             return Err(ApiError::field("inputs", "there is nothing to predict"));

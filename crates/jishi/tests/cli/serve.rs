@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::place::{Place, houses, trained};
+use crate::place::{HOUSES, Place, houses, trained};
 
 /// A server that ends with its test.
 pub struct Served {
@@ -204,6 +204,41 @@ fn rows_are_predicted_as_on_the_command_line() {
     let (code, took) = server.end();
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn rows_of_every_family_do_not_depend_on_those_beside_them() {
+    const FAMILIES: [(&str, &str); 4] = [
+        ("plain", "family = \"mlp\"\nhidden = [24, 24]"),
+        (
+            "ensemble",
+            "family = \"mlp\"\nhidden = [24]\nmembers = 4\nnumbers = { embedding = \"piecewise-linear\", width = 3, bins = 4 }",
+        ),
+        ("norms", "family = \"mlp\"\nhidden = [24, 24]\nnorm = \"layer\"\nresidual = true"),
+        ("tokens", "family = \"ft-transformer\"\nlayers = 1\nwidth = 16\nheads = 2"),
+    ];
+    let place = Place::new();
+    place.write("houses.csv", houses(0..120));
+    let rows = rows(200..240);
+    place.write("new.jsonl", jsonl(&rows));
+    for (name, model) in FAMILIES {
+        let recipe = HOUSES.replace("name = \"houses\"", &format!("name = \"{name}\""));
+        place.write("it.toml", recipe.replace("family = \"linear\"", model));
+        place.jishi("train it.toml --set train.epochs=1").ok();
+    }
+    let server = Served::start(&place, "plain ensemble norms tokens");
+    for (name, _) in FAMILIES {
+        let expected = place.json(&format!("predict {name} --input new.jsonl"))["predictions"].clone();
+        let path = format!("/v1/models/{name}/predict");
+        for size in [40, 1, 3, 7] {
+            for (i, part) in rows.chunks(size).enumerate() {
+                let said = server.post(&path, &json!({ "inputs": part })).ok();
+                for (j, found) in said["predictions"].as_array().unwrap().iter().enumerate() {
+                    assert_eq!(*found, expected[i * size + j], "{name}: row {j} of {}", part.len());
+                }
+            }
+        }
+    }
 }
 
 #[test]
