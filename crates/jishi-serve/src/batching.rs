@@ -104,7 +104,8 @@ impl Batcher {
                 work(&model, &receiver, most);
             }
         };
-        let failed = || TrainError::from(jishi_recipe::Problem::new("a thread for the model can't be started"));
+        let failed =
+            || TrainError::from(jishi_recipe::Problem::new("a thread for the model can't be started"));
         std::thread::Builder::new().name("jishi-predict".into()).spawn(thread).map_err(|_| failed())?;
         let about = hears.recv().map_err(|_| failed())??;
         Ok((Self { sender, limits }, about))
@@ -120,7 +121,9 @@ impl Batcher {
         match self.sender.try_send(Job { input, deadline, reply }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(ApiError::busy()),
-            Err(TrySendError::Disconnected(_)) => return Err(ApiError::internal(&"a model's thread has ended")),
+            Err(TrySendError::Disconnected(_)) => {
+                return Err(ApiError::internal(&"a model's thread has ended"));
+            }
         }
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Err(_) => Err(ApiError::timeout()),

@@ -199,8 +199,7 @@ fn string<'a>(raw: &'a RawValue, key: &str, place: &str) -> Result<Cow<'a, str>,
     if raw.get().starts_with('"') {
         return serde_json::from_str::<Word<'_>>(raw.get()).map(|w| w.0).map_err(|_| expected());
     }
-    let object: HashMap<Cow<'_, str>, Word<'_>> =
-        serde_json::from_str(raw.get()).map_err(|_| expected())?;
+    let object: HashMap<Cow<'_, str>, Word<'_>> = serde_json::from_str(raw.get()).map_err(|_| expected())?;
     match object.into_iter().collect::<Vec<_>>().as_mut_slice() {
         [(name, word)] if &**name == key => Ok(std::mem::take(&mut word.0)),
         _ => Err(expected()),

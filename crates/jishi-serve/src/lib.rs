@@ -18,11 +18,11 @@ pub mod limits;
 pub mod model;
 mod openai;
 mod predict;
-pub mod schema;
 pub mod scheduler;
+pub mod schema;
 pub mod server;
 
 pub use error::ApiError;
 pub use limits::Limits;
-pub use model::{Model, Models, ModelSource};
+pub use model::{Model, ModelSource, Models};
 pub use server::{Options, ServeError, Server};

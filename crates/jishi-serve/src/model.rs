@@ -9,8 +9,8 @@ use jishi_data::text::tokenizer::Tokenizer;
 use jishi_kernels::cpu::matvec::Format;
 use jishi_models::decoder::DecoderFamily;
 use jishi_recipe::{Domain, Problem, TaskName};
-use jishi_runs::package::{self, PackageManifest};
 use jishi_runs::folder::FileEntry;
+use jishi_runs::package::{self, PackageManifest};
 use jishi_train::TrainError;
 use jishi_train::job::evaluate::task_of;
 use jishi_train::job::language::TextPredictor;
@@ -22,8 +22,8 @@ use serde_json::{Map, Value, json};
 use crate::batching::{Batcher, Loaded};
 use crate::input::Form;
 use crate::limits::Limits;
-use crate::schema;
 use crate::scheduler::Scheduler;
+use crate::schema;
 
 /// Characters of a model's name at most.
 const LONGEST: usize = 100;

@@ -114,7 +114,14 @@ impl Server {
                 let mut loaded = Vec::new();
                 for source in models {
                     let limits = &loading.limits;
-                    loaded.push(Arc::new(Model::load(source, root, *format, &device, limits, &mut progress)?));
+                    loaded.push(Arc::new(Model::load(
+                        source,
+                        root,
+                        *format,
+                        &device,
+                        limits,
+                        &mut progress,
+                    )?));
                 }
                 ready(&loaded);
                 loading.replace(Models(loaded));
@@ -205,10 +212,8 @@ async fn told_to_end() {
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> ServeError {
     let next = SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1024));
     let problem = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            Problem::new(format!("another program listens at {address}"))
-                .help(format!("end it, or listen elsewhere: `--listen {next}`"))
-        }
+        io::ErrorKind::AddrInUse => Problem::new(format!("another program listens at {address}"))
+            .help(format!("end it, or listen elsewhere: `--listen {next}`")),
         io::ErrorKind::AddrNotAvailable => Problem::new(format!("{address} is no address of this machine"))
             .help("`--listen 127.0.0.1:8000` is for this machine alone, `--listen 0.0.0.0:8000` for all"),
         io::ErrorKind::PermissionDenied => Problem::new(format!("this user may not listen at {address}"))

@@ -15,13 +15,33 @@ use crate::model::{Kind, Model, Models};
 
 /// Fields without an effect on the answer here.
 const IGNORED: [&str; 12] = [
-    "user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier",
-    "prompt_cache_key", "prompt_cache_retention", "prediction", "verbosity", "reasoning_effort", "modalities",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "parallel_tool_calls",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prediction",
+    "verbosity",
+    "reasoning_effort",
+    "modalities",
 ];
 /// Fields with an effect that is not there.
 const ABSENT: [&str; 12] = [
-    "frequency_penalty", "presence_penalty", "logit_bias", "suffix", "echo", "tools", "tool_choice",
-    "functions", "function_call", "audio", "web_search_options", "moderation",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "suffix",
+    "echo",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "audio",
+    "web_search_options",
+    "moderation",
 ];
 
 /// What is asked for.

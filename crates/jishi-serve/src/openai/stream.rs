@@ -35,16 +35,8 @@ struct Stream {
 /// The answer. When the client leaves, the texts end.
 pub fn response(about: About, events: UnboundedReceiver<Event>, usage: bool) -> Response {
     let (left, characters) = (about.answers, vec![0; about.answers]);
-    let mut first = Stream {
-        about,
-        events,
-        usage,
-        left,
-        written: 0,
-        characters,
-        ready: VecDeque::new(),
-        ended: false,
-    };
+    let mut first =
+        Stream { about, events, usage, left, written: 0, characters, ready: VecDeque::new(), ended: false };
     first.begin();
     let body = Body::from_stream(stream::unfold(first, |mut stream| async move {
         let line = stream.next().await?;
@@ -63,7 +55,9 @@ impl Stream {
         if self.about.style == Style::Chat {
             for index in 0..self.about.answers {
                 let delta = json!({ "role": "assistant", "content": "" });
-                self.chunk(json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": null }));
+                self.chunk(
+                    json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": null }),
+                );
             }
         }
     }

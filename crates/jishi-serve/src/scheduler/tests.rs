@@ -100,7 +100,9 @@ fn gathered(heard: &mut UnboundedReceiver<Event>, answers: usize) -> Vec<Generat
 
 #[test]
 fn texts_beside_others_are_as_alone() {
-    for (llama, format) in [(true, Format::F32), (false, Format::F32), (true, Format::Bf16), (false, Format::Int8)] {
+    for (llama, format) in
+        [(true, Format::F32), (false, Format::F32), (true, Format::Bf16), (false, Format::Int8)]
+    {
         let source = decoder(llama, format);
         let limits = Limits { sequences: 5, ..Limits::default() };
         let scheduler = Scheduler::start(Arc::clone(&source), &limits).unwrap();

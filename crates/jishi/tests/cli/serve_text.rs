@@ -48,7 +48,9 @@ fn images_are_predicted_as_on_the_command_line() {
             });
         }
     });
-    server.post(path, &json!({ "inputs": ["?"] })).refused(400, "`inputs[0]`: expected an image file in base64");
+    server
+        .post(path, &json!({ "inputs": ["?"] }))
+        .refused(400, "`inputs[0]`: expected an image file in base64");
     server.post(path, &json!({ "inputs": [base64(b"<svg></svg>")] })).refused(400, "SVG");
     server.ask("POST", path, "image/png", &file(0)[..40]).refused(400, "");
     // A file that claims 60,000 × 60,000 pixels.
@@ -78,12 +80,16 @@ fn texts_are_predicted_as_on_the_command_line() {
     place.jishi("train messages.toml --set train.epochs=5").ok();
     let pairs = RECIPE.replace("name = \"messages\"", "name = \"vectors\"");
     let pairs = pairs.replace("text-classification", "text-embedding");
-    let pairs = pairs.replace("validation = 0.1, test = 0.2, by = \"stratified\"", "validation = 0.1, test = 0.2");
+    let pairs =
+        pairs.replace("validation = 0.1, test = 0.2, by = \"stratified\"", "validation = 0.1, test = 0.2");
     place.write("vectors.toml", pairs.replace("epochs = 40", "epochs = 2"));
     place.jishi("train vectors.toml").ok();
     // Of very different lengths, so that they stand in different batches with different padding.
     let texts: Vec<String> = (0..24)
-        .map(|i| "the goal was left at school with a guitar and an invoice ".repeat(3)[..9 + 5 * (i * 7 % 24)].to_owned())
+        .map(|i| {
+            "the goal was left at school with a guitar and an invoice ".repeat(3)[..9 + 5 * (i * 7 % 24)]
+                .to_owned()
+        })
         .collect();
     let lines: String = texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect();
     place.write("new.jsonl", lines);
@@ -123,7 +129,8 @@ fn texts_are_predicted_as_on_the_command_line() {
     let encoded = ask(json!({ "encoding_format": "base64" })).ok();
     for i in 0..texts.len() {
         assert_eq!(plain["data"][i]["embedding"], vectors[i]["embedding"]);
-        let numbers: Vec<f32> = vectors[i]["embedding"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+        let numbers: Vec<f32> =
+            vectors[i]["embedding"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
         let bytes: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
         assert_eq!(encoded["data"][i]["embedding"], base64(&bytes));
     }
@@ -209,7 +216,8 @@ fn text_is_that_of_the_command_line() {
     let server = Served::start(&place, "talk chatty=./chatty");
     let cases: Vec<(String, u64, Vec<&str>, Value)> = (0..12)
         .map(|i| {
-            let prompt = ["call 7:", "send", "o", "open 31: never — é", "ask something else, at length"][i % 5];
+            let prompt =
+                ["call 7:", "send", "o", "open 31: never — é", "ask something else, at length"][i % 5];
             let (words, body) = match i % 4 {
                 0 => (vec![], json!({})),
                 1 => (vec!["--temperature", "0"], json!({ "temperature": 0 })),
@@ -239,13 +247,15 @@ fn text_is_that_of_the_command_line() {
                 assert_eq!(choice["text"], expected["text"], "{body}");
                 assert_eq!(choice["finish_reason"], expected["finish"], "{body}");
                 assert_eq!(said["usage"]["completion_tokens"], expected["tokens"], "{body}");
-                assert_eq!((said["object"].as_str(), said["model"].as_str()), (Some("text_completion"), Some("talk")));
+                assert_eq!(
+                    (said["object"].as_str(), said["model"].as_str()),
+                    (Some("text_completion"), Some("talk"))
+                );
                 // The same in pieces.
                 body["stream"] = true.into();
                 body["stream_options"] = json!({ "include_usage": true });
                 let parts = events(&server.post("/v1/completions", &body));
-                let text: String =
-                    parts.iter().filter_map(|p| p["choices"][0]["text"].as_str()).collect();
+                let text: String = parts.iter().filter_map(|p| p["choices"][0]["text"].as_str()).collect();
                 assert_eq!(text, expected["text"].as_str().unwrap());
                 assert_eq!(parts.last().unwrap()["usage"], said["usage"]);
                 let reasons: Vec<&str> =
@@ -267,7 +277,8 @@ fn text_is_that_of_the_command_line() {
     }
 
     // Log-probabilities, and a schema.
-    let expected = generated(&place, &["talk", "--prompt", "call", "--log-probabilities", "2", "--seed", "3"]);
+    let expected =
+        generated(&place, &["talk", "--prompt", "call", "--log-probabilities", "2", "--seed", "3"]);
     let body = json!({ "model": "talk", "prompt": "call", "logprobs": 2, "seed": 3 });
     let told = &server.post("/v1/completions", &body).ok()["choices"][0]["logprobs"];
     let own: Vec<&Value> =
@@ -290,7 +301,20 @@ fn conversations_go_on_as_on_the_command_line() {
     let place = talking();
     let server = Served::start(&place, "chatty=./chatty talk");
     assert_eq!(server.get("/v1/models/chatty").ok()["chat"], true);
-    let words = ["./chatty", "--chat", "--system", "Be kind.", "--prompt", "send it", "--seed", "4", "--temperature", "1", "--max-tokens", "20"];
+    let words = [
+        "./chatty",
+        "--chat",
+        "--system",
+        "Be kind.",
+        "--prompt",
+        "send it",
+        "--seed",
+        "4",
+        "--temperature",
+        "1",
+        "--max-tokens",
+        "20",
+    ];
     let expected = generated(&place, &words);
     let mut body = json!({
         "model": "chatty", "seed": 4, "temperature": 1.0, "max_completion_tokens": 20, "user": "somebody",
@@ -302,7 +326,10 @@ fn conversations_go_on_as_on_the_command_line() {
     let said = server.post("/v1/chat/completions", &body).ok();
     let choice = &said["choices"][0];
     assert_eq!(choice["message"]["content"], expected["text"]);
-    assert_eq!((said["object"].as_str(), choice["message"]["role"].as_str()), (Some("chat.completion"), Some("assistant")));
+    assert_eq!(
+        (said["object"].as_str(), choice["message"]["role"].as_str()),
+        (Some("chat.completion"), Some("assistant"))
+    );
     body["stream"] = true.into();
     body["logprobs"] = true.into();
     body["top_logprobs"] = 3.into();
@@ -311,10 +338,13 @@ fn conversations_go_on_as_on_the_command_line() {
     let deltas = parts.iter().map(|p| &p["choices"][0]);
     let text: String = deltas.clone().filter_map(|c| c["delta"]["content"].as_str()).collect();
     assert_eq!(text, expected["text"].as_str().unwrap());
-    let told: Vec<&Value> =
-        deltas.filter_map(|c| c["logprobs"]["content"].as_array()).flatten().collect();
+    let told: Vec<&Value> = deltas.filter_map(|c| c["logprobs"]["content"].as_array()).flatten().collect();
     assert_eq!(told.len() as u64, expected["tokens"].as_u64().unwrap());
-    assert!(told.iter().all(|t| t["top_logprobs"].as_array().unwrap().len() == 3 && t["logprob"].as_f64().unwrap() <= 0.0));
+    assert!(
+        told.iter().all(
+            |t| t["top_logprobs"].as_array().unwrap().len() == 3 && t["logprob"].as_f64().unwrap() <= 0.0
+        )
+    );
     body["model"] = "talk".into();
     server.post("/v1/chat/completions", &body).refused(400, "no template of conversations");
 }
@@ -368,11 +398,14 @@ fn every_field_of_a_request_for_text_has_bounds() {
     }
     ask(json!({ "model": "none" })).refused(404, "no model `none`");
     ask(json!({ "frequency_penalty": 0, "logit_bias": {}, "tools": [], "echo": false, "suffix": null })).ok();
-    let chat = |messages: Value| server.post("/v1/chat/completions", &json!({ "model": "chatty", "messages": messages }));
+    let chat = |messages: Value| {
+        server.post("/v1/chat/completions", &json!({ "model": "chatty", "messages": messages }))
+    };
     chat(json!([])).refused(400, "`messages`");
     chat(json!([3])).refused(400, "`messages[0]`");
     chat(json!([{ "role": "tool", "content": "x" }])).refused(400, "`messages[0].role`");
-    chat(json!([{ "role": "user", "content": [{ "type": "image_url" }] }])).refused(400, "`messages[0].content`");
+    chat(json!([{ "role": "user", "content": [{ "type": "image_url" }] }]))
+        .refused(400, "`messages[0].content`");
     chat(json!([{ "role": "user", "content": 3 }])).refused(400, "expected a string");
     chat(json!(vec![json!({ "role": "user", "content": "x" }); 1025])).refused(400, "at most 1024 messages");
 }
@@ -382,7 +415,9 @@ fn clients_that_leave_end_their_texts_and_a_server_ends_when_texts_have() {
     let place = talking();
     // Texts never end by themselves: what ends them is the client, or the end.
     let server = Served::start(&place, "talk --max-texts 1");
-    let body = json!({ "model": "talk", "prompt": "call", "stream": true, "max_tokens": 250, "temperature": 2.0 }).to_string();
+    let body =
+        json!({ "model": "talk", "prompt": "call", "stream": true, "max_tokens": 250, "temperature": 2.0 })
+            .to_string();
     let head = |keep: &str| {
         format!(
             "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: {keep}\r\nContent-Length: {}\r\n\r\n{body}",
