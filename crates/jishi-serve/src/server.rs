@@ -123,8 +123,9 @@ impl Server {
                         &mut progress,
                     )?));
                 }
-                ready(&loaded);
+                let models = loaded.clone();
                 loading.replace(Models(loaded));
+                ready(&models);
                 Ok(())
             });
             let mut load = Some(load);
