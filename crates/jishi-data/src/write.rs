@@ -22,6 +22,37 @@ pub enum Values {
     Vectors(Vec<Vec<f64>>),
 }
 
+impl Values {
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Numbers(v) => v.len(),
+            Self::Words(v) => v.len(),
+            Self::Vectors(v) => v.len(),
+        }
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// Where there are no such rows.
+    #[must_use]
+    pub fn part(&self, rows: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Numbers(v) => Self::Numbers(v[rows].to_vec()),
+            Self::Words(v) => Self::Words(v[rows].to_vec()),
+            Self::Vectors(v) => Self::Vectors(v[rows].to_vec()),
+        }
+    }
+}
+
 /// A format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
@@ -56,13 +87,8 @@ impl OutputFormat {
 /// # Panics
 /// Where the columns' lengths differ: a bug of the caller.
 pub fn to_bytes(columns: &[(String, Values)], format: OutputFormat) -> Result<Vec<u8>, DataError> {
-    let length = |v: &Values| match v {
-        Values::Numbers(v) => v.len(),
-        Values::Words(v) => v.len(),
-        Values::Vectors(v) => v.len(),
-    };
-    let rows = columns.first().map_or(0, |(_, v)| length(v));
-    assert!(columns.iter().all(|(_, v)| length(v) == rows), "columns of one table have one length");
+    let rows = columns.first().map_or(0, |(_, v)| v.len());
+    assert!(columns.iter().all(|(_, v)| v.len() == rows), "columns of one table have one length");
     match format {
         OutputFormat::Csv => Ok(csv(&flat(columns), rows)),
         OutputFormat::Jsonl => Ok(jsonl(columns, rows)),

@@ -211,7 +211,7 @@ fn unknown_names_come_with_the_list() {
             "\"mlp\"",
             "3",
             15,
-            "\"encoder-decoder\", \"resnet\", \"vgg\", \"vit\", \"dcgan\", \"wgan-gp\", \"pretrained\", found the whole number 3",
+            "\"encoder-decoder\", \"resnet\", \"vgg\", \"vit\", \"mae\", \"yolo\", \"ssd\", \"dcgan\", \"wgan-gp\", \"pretrained\", found the whole number 3",
             "",
         ),
         (

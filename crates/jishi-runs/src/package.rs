@@ -208,6 +208,32 @@ pub fn task(dir: &Path) -> Result<String, RunError> {
     Ok(value["task"].as_str().unwrap_or_default().to_owned())
 }
 
+/// The manifest of the package in `dir` alone.
+///
+/// # Errors
+/// As [`Package::load`], but nothing else of it is verified.
+pub fn manifest(dir: &Path) -> Result<PackageManifest, RunError> {
+    let places = folder::candidates(dir)?;
+    let path = places.first().map_or(dir, PathBuf::as_path).join(MANIFEST);
+    let value: Value = folder::parse_json(&path, &folder::read_limited(&path, MAX_MANIFEST)?)?;
+    check_version(&path, &value)?;
+    let damaged = |e| Problem::new(format!("the package's manifest is damaged: {e}")).file(&path);
+    Ok(serde_json::from_value(value).map_err(damaged)?)
+}
+
+/// The version of the package in `dir`: the first digits of its manifest's SHA-256. As the manifest has the hashes of all
+/// other files, packages of the same version are the same.
+///
+/// # Errors
+/// There is no package, or it can't be read.
+pub fn version(dir: &Path) -> Result<String, RunError> {
+    let places = folder::candidates(dir)?;
+    let path = places.first().map_or(dir, PathBuf::as_path).join(MANIFEST);
+    let mut digest = FileEntry::of(&folder::read_limited(&path, MAX_MANIFEST)?).sha256;
+    digest.truncate(12);
+    Ok(digest)
+}
+
 fn check_version(path: &Path, value: &Value) -> Result<(), Problem> {
     let format = value.get("format").and_then(Value::as_str).unwrap_or("none");
     if format != FORMAT {

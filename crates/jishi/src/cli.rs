@@ -1,8 +1,10 @@
 //! The command line, as clap reads it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jishi_kernels::cpu::matvec::Format;
 
 /// Train, check, package and use foundation models, from a short recipe.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Continue a text, answer in a conversation, or make images.
     Generate(GenerateArgs),
+    /// Serve models over HTTP: predictions, and text in the form of OpenAI's interface.
+    Serve(ServeArgs),
     /// Make a package of a model that others made: a Hugging Face folder, a GGUF file, `hf:ORG/NAME`.
     Import(ImportArgs),
     /// Write a model in a format that others read, and check that it does the same.
@@ -293,6 +297,44 @@ pub struct GenerateArgs {
     pub root: PathBuf,
 }
 
+/// Arguments of `jishi serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Runs or packages, each as RUN or NAME=RUN; of models that write text also what `jishi generate` takes.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// Address and port. The default is for this machine alone.
+    #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Number type of the weights of models that write text. Default: f32; blocks of a GGUF file stay as they are.
+    #[arg(long, value_name = "TYPE")]
+    pub weights: Option<BenchPrecision>,
+    /// Bytes of a request's body at most.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub max_body: usize,
+    /// Rows, texts or images of a request at most.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub max_rows: usize,
+    /// Texts that a model writes at the same time at most.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub max_texts: usize,
+    /// Requests that wait for a model at most.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub max_waiting: usize,
+    /// Seconds for a whole request.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
+    /// Seconds for a request to arrive.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub arrival_timeout: u64,
+    /// Seconds that running requests get when the server ends.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub drain: u64,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
 /// What `jishi runs` does.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
@@ -429,6 +471,15 @@ impl BenchPrecision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+        }
+    }
+
+    /// That of weights in memory.
+    pub fn format(self) -> Format {
+        match self {
+            Self::F32 => Format::F32,
+            Self::Bf16 => Format::Bf16,
+            Self::Int8 => Format::Int8,
         }
     }
 }

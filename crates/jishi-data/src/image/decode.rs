@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
-use jishi_recipe::Channels;
+use jishi_recipe::{Channels, Problem};
 
 use super::pictures::OwnedPicture;
 
@@ -84,6 +84,20 @@ fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<DynamicImage, Bad> {
     let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     picture.apply_orientation(orientation);
     Ok(picture)
+}
+
+/// Height and width that a picture's first bytes claim, before anything is decoded.
+///
+/// # Errors
+/// What is no picture, or damaged.
+pub fn claimed_size(bytes: &[u8]) -> Result<[u64; 2], Problem> {
+    let Some(format) = format_of(bytes) else { return Err(Problem::new(not_a_picture(bytes).message)) };
+    let damaged = || Problem::new(format!("{}: it is damaged", name_of(format)));
+    let read = || ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map(|d| d.dimensions());
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok((width, height))) => Ok([height.into(), width.into()]),
+        _ => Err(damaged()),
+    }
 }
 
 /// Whether a JPEG file's data has its end marker. The decoder takes a file that was cut short for one with a grey rest.

@@ -18,6 +18,7 @@ mod tables;
 pub use augment::{Augmentation, Mix, Moved};
 pub use boxes::{Object, Scene, Scenes, for_boxes};
 pub use corpus::{ImageCorpus, SourceDigest};
+pub use decode::claimed_size;
 pub use pictures::{OwnedPicture, Picture, Pictures};
 pub use preparation::{IMAGENET, Preparation};
 pub use scaling::Way;

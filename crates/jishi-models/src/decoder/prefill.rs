@@ -35,16 +35,38 @@ impl Decoder {
             return self.step(sequence, *last);
         }
         self.check(sequence, tokens)?;
-        let (level, width) = (self.level, self.config.width);
-        let mut x = Vec::new();
-        for tokens in tokens.chunks(CHUNK) {
-            x = self.positions_of(sequence, tokens);
+        let mut parts = tokens.chunks(CHUNK).peekable();
+        while let Some(part) = parts.next() {
+            self.prefill_part(sequence, part, parts.peek().is_none())?;
         }
-        let normed = &mut sequence.step.normed;
-        normed.set(self, 1, &x[x.len() - width..], &self.norm);
-        let epilogue = matvec::Epilogue::default();
-        matvec::forward(level, &self.head, &normed.packed, &epilogue, &mut sequence.logits);
         Ok(&sequence.logits)
+    }
+
+    /// Takes a part of a prompt of several tokens, so that other sequences can step in between; the logits are there after
+    /// the `last` part. The parts of a prompt give what [`prefill`](Self::prefill) gives for the whole, to the last bit,
+    /// wherever it is cut.
+    ///
+    /// # Errors
+    /// As [`prefill`](Self::prefill).
+    pub fn prefill_part(
+        &self,
+        sequence: &mut Sequence,
+        tokens: &[u32],
+        last: bool,
+    ) -> Result<(), ModelError> {
+        if tokens.is_empty() {
+            return Err(ModelError::Bad(Problem::new("a prompt has at least one token").into()));
+        }
+        self.check(sequence, tokens)?;
+        let x = self.positions_of(sequence, tokens);
+        if last {
+            let (level, width) = (self.level, self.config.width);
+            let normed = &mut sequence.step.normed;
+            normed.set(self, 1, &x[x.len() - width..], &self.norm);
+            let epilogue = matvec::Epilogue::default();
+            matvec::forward(level, &self.head, &normed.packed, &epilogue, &mut sequence.logits);
+        }
+        Ok(())
     }
 
     /// Logits after each of the tokens, `[tokens, vocabulary]`, which follow those before. Those that

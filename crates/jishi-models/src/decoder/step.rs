@@ -35,8 +35,8 @@ impl Decoder {
     }
 
     /// Takes the next token of each sequence; their logits are in the sequences afterwards
-    /// ([`Sequence::logits`]). Weights are read once for all. With weights as bytes or blocks a sequence's logits
-    /// are the same alone and beside others, with `f32` and bfloat16 they may differ in the last bits.
+    /// ([`Sequence::logits`]). Weights are read once for all. A sequence's logits are the same alone and beside others,
+    /// to the last bit.
     ///
     /// # Errors
     /// When there is not one token for each sequence, a token is not one of the vocabulary, or a context is full.

@@ -19,6 +19,9 @@ use crate::error::TrainError;
 /// Scalars of a package that hold the class weights of its loss.
 const CLASS_WEIGHT: &str = "class_weight.";
 
+/// What rows that are in no file are called in problems.
+const ROWS: &str = "rows.jsonl";
+
 /// A loaded model.
 pub struct Predictor {
     /// The package's manifest and weights.
@@ -121,6 +124,35 @@ impl Predictor {
         Ok(self.head.predict(&self.model, rows)?)
     }
 
+    /// Predicts every row of a table that was [`read`](Self::read): one that the policies of training drop is an error.
+    ///
+    /// # Errors
+    /// Rows that can't be predicted, the first with its line; a prediction that is not finite.
+    pub fn predict_table(&self, table: &Table, path: &Path) -> Result<Predictions, TrainError> {
+        let (rows, ledger) = self.usable(table, false)?;
+        if let Some(entry) = ledger.entries.first() {
+            let first = entry.lines.first().map_or(0, |l| l.0);
+            let problem = Problem::new(format!(
+                "{} rows can't be predicted: {}",
+                table.rows - rows.len(),
+                entry.reason
+            ));
+            let problem = problem.file(path).line(first);
+            return Err(problem.help("fill in the values, or leave the rows out").into());
+        }
+        Ok(self.predict(&self.encode(table, &rows, false)?)?.0)
+    }
+
+    /// Predicts rows given as JSON lines, in memory.
+    ///
+    /// # Errors
+    /// As [`Predictor::read`] and [`Predictor::predict_table`].
+    pub fn predict_lines(&self, lines: Vec<u8>) -> Result<Predictions, TrainError> {
+        let source = Source::Memory { name: ROWS.into(), bytes: Arc::from(lines) };
+        let table = self.read(source, false, false)?;
+        self.predict_table(&table, Path::new(ROWS))
+    }
+
     /// The head: metrics and intervals of predictions.
     #[must_use]
     pub fn head(&self) -> &TableHead {
@@ -145,7 +177,7 @@ impl Predictor {
             text += &Value::Object(row.clone()).to_string();
             text.push('\n');
         }
-        let source = Source::Memory { name: "rows.jsonl".into(), bytes: Arc::from(text.into_bytes()) };
+        let source = Source::Memory { name: ROWS.into(), bytes: Arc::from(text.into_bytes()) };
         let table = self.read(source, false, false)?;
         let all: Vec<u32> = (0..table.rows as u32).collect();
         self.encode(&table, &all, false)

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use jishi_data::image::OwnedPicture;
 use jishi_data::text::documents::Message;
-use jishi_kernels::cpu::matvec::Format;
 use jishi_models::generate::constraint::Grammar;
 use jishi_models::generate::{Generated, LogProbability};
 use jishi_recipe::{Problem, TaskName};
@@ -27,11 +26,7 @@ use crate::error::CliError;
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs, json: bool) -> Result<(), CliError> {
-    let format = args.weights.map(|weights| match weights {
-        BenchPrecision::F32 => Format::F32,
-        BenchPrecision::Bf16 => Format::Bf16,
-        BenchPrecision::Int8 => Format::Int8,
-    });
+    let format = args.weights.map(BenchPrecision::format);
     if let Some(dir) = generator(args)? {
         return images(args, json, &dir);
     }

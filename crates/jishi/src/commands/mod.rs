@@ -9,6 +9,7 @@ pub mod plot;
 pub mod predict;
 pub mod recipe;
 pub mod runs;
+pub mod serve;
 pub mod train;
 pub mod transfer;
 pub mod verify_resume;

@@ -42,17 +42,8 @@ pub fn run(args: &PredictArgs, json: bool) -> Result<(), CliError> {
     let predictor = Predictor::load(&model, &device)?;
     let table = predictor.read(Source::File(args.input.clone()), false, args.ignore_extra)?;
     // Every row gets its prediction: one that the policies of training drop is an error here.
-    let (rows, ledger) = predictor.usable(&table, false)?;
-    if let Some(entry) = ledger.entries.first() {
-        let first = entry.lines.first().map_or(0, |l| l.0);
-        let problem =
-            Problem::new(format!("{} rows can't be predicted: {}", table.rows - rows.len(), entry.reason));
-        return Err(CliError::bad(
-            problem.file(&args.input).line(first).help("fill in the values, or leave the rows out"),
-        ));
-    }
-    let (predictions, _) = predictor.predict(&predictor.encode(&table, &rows, false)?)?;
-    write(args, json, rows.len(), &to_bytes(&columns(&predictions), format)?)
+    let predictions = predictor.predict_table(&table, &args.input)?;
+    write(args, json, table.rows, &to_bytes(&columns(&predictions), format)?)
 }
 
 /// Finds objects, and draws them where that is wanted.

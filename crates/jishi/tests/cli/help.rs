@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::place::{Place, snapshot};
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "",
     "train",
     "check",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 26] = [
     "import",
     "export",
     "generate",
+    "serve",
     "runs",
     "runs list",
     "runs show",

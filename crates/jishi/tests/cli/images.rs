@@ -35,7 +35,7 @@ pub fn pictures(place: &Place, folder: &str, n: usize) {
     }
 }
 
-fn recipe(name: &str, model: &str) -> String {
+pub fn recipe(name: &str, model: &str) -> String {
     format!(
         r#"name = "{name}"
 task = "image-classification"
@@ -64,7 +64,7 @@ bootstrap = 20
     )
 }
 
-const RESNET: &str = "family = \"resnet\"\nblocks = [1, 1]\nwidth = 8";
+pub const RESNET: &str = "family = \"resnet\"\nblocks = [1, 1]\nwidth = 8";
 const FAMILIES: [(&str, &str); 4] = [
     ("resnet", RESNET),
     ("bottleneck", "family = \"resnet\"\ndepth = 50\nwidth = 2\nstem = \"large\""),

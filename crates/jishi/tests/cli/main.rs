@@ -13,6 +13,8 @@ mod kill;
 mod onnx;
 mod place;
 mod pretraining;
+mod serve;
+mod serve_text;
 mod texts;
 mod transfer;
 mod tuned;

@@ -32,8 +32,7 @@ bootstrap = 20
     )
 }
 
-const MAE: &str =
-    "family = \"mae\"\nlayers = 2\nheads = 2\nwidth = 16\npatch = 3\ndecoder_layers = 1\nnorm_pix_loss = false";
+const MAE: &str = "family = \"mae\"\nlayers = 2\nheads = 2\nwidth = 16\npatch = 3\ndecoder_layers = 1\nnorm_pix_loss = false";
 const RESNET: &str = "family = \"resnet\"\nblocks = [1, 1]\nwidth = 8";
 const AUGMENT: &str = "augment = [{ name = \"random-crop\", padding = 2 }, { name = \"color-jitter\" }]";
 

@@ -60,8 +60,8 @@ fn rows<const FMA: bool, const R: usize>(
 ) {
     let inputs = lines.len() * if pairs { 2 } else { 1 };
     assert!(R > 0 && x.len() >= (R - 1) * stride + inputs, "rows that are too short");
-    // One row has two sums a column, so that no sum waits for the one before; more rows need no second.
-    let (mut even, mut odd) = ([[0.0f32; PANEL]; R], [[0.0f32; PANEL]; 1]);
+    // One sum a column, whatever the number of rows: what a row gives does not depend on those beside it.
+    let mut all = [[0.0f32; PANEL]; R];
     let row: [&[f32]; R] = std::array::from_fn(|r| &x[r * stride..][..inputs]);
     if pairs {
         for (i, Line(words)) in lines.iter().enumerate() {
@@ -69,43 +69,20 @@ fn rows<const FMA: bool, const R: usize>(
                 let (low, high) = (row[r][2 * i], row[r][2 * i + 1]);
                 for c in 0..PANEL {
                     let (w, v) = (f32::from_bits(words[c] << 16), f32::from_bits(words[c] & 0xffff_0000));
-                    even[r][c] = madd::<FMA>(low, w, even[r][c]);
-                    if R == 1 {
-                        odd[0][c] = madd::<FMA>(high, v, odd[0][c]);
-                    } else {
-                        even[r][c] = madd::<FMA>(high, v, even[r][c]);
-                    }
+                    all[r][c] = madd::<FMA>(low, w, all[r][c]);
+                    all[r][c] = madd::<FMA>(high, v, all[r][c]);
                 }
             }
         }
     } else {
-        let mut steps = lines.chunks_exact(2);
-        for (i, step) in steps.by_ref().enumerate() {
+        for (i, Line(words)) in lines.iter().enumerate() {
             for r in 0..R {
-                let (low, high) = (row[r][2 * i], row[r][2 * i + 1]);
+                let value = row[r][i];
                 for c in 0..PANEL {
-                    let (w, v) = (f32::from_bits(step[0].0[c]), f32::from_bits(step[1].0[c]));
-                    even[r][c] = madd::<FMA>(low, w, even[r][c]);
-                    if R == 1 {
-                        odd[0][c] = madd::<FMA>(high, v, odd[0][c]);
-                    } else {
-                        even[r][c] = madd::<FMA>(high, v, even[r][c]);
-                    }
-                }
-            }
-        }
-        if let [Line(words)] = steps.remainder() {
-            for r in 0..R {
-                for c in 0..PANEL {
-                    even[r][c] = madd::<FMA>(row[r][inputs - 1], f32::from_bits(words[c]), even[r][c]);
+                    all[r][c] = madd::<FMA>(value, f32::from_bits(words[c]), all[r][c]);
                 }
             }
         }
     }
-    if R == 1 {
-        for c in 0..PANEL {
-            even[0][c] += odd[0][c];
-        }
-    }
-    *sums = even;
+    *sums = all;
 }

@@ -170,16 +170,25 @@ impl TextGenerator {
         Ok(template.prompt(messages, &self.tokenizer)?)
     }
 
-    /// Continues tokens. `listen` hears what is written as it is written, and says whether to go on.
-    ///
-    /// # Errors
-    /// A prompt longer than the context; options that contradict each other; a constraint that can't be met.
-    pub fn generate(
-        &self,
-        tokens: &[u32],
-        request: &Request,
-        listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generated, TrainError> {
+    /// The weights.
+    #[must_use]
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Its tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Whether it has a template of conversations.
+    #[must_use]
+    pub fn converses(&self) -> bool {
+        self.template.is_some()
+    }
+
+    fn options(&self, tokens: &[u32], request: &Request) -> Result<GenerateOptions, TrainError> {
         if tokens.len() >= self.context() {
             let problem = Problem::new(format!(
                 "the prompt has {} tokens, and the model's context is {}",
@@ -193,15 +202,46 @@ impl TextGenerator {
         options.stop_tokens = self.tokenizer.ends();
         options.stop.clone_from(&request.stop);
         options.log_probabilities = request.log_probabilities;
-        if request.options.beams > 1 {
-            return self.beams(tokens, request, &options, listen);
-        }
+        Ok(options)
+    }
+
+    /// What chooses the tokens that follow `tokens`, for a caller that steps the decoder itself. Beams are not for it.
+    ///
+    /// # Errors
+    /// As [`TextGenerator::generate`].
+    pub fn begin(&self, tokens: &[u32], request: &Request) -> Result<Generation, TrainError> {
+        self.generation(tokens, request, self.options(tokens, request)?)
+    }
+
+    fn generation(
+        &self,
+        tokens: &[u32],
+        request: &Request,
+        options: GenerateOptions,
+    ) -> Result<Generation, TrainError> {
         let constraint = request.constraint.as_ref().map(|grammar| {
             let vocabulary =
                 self.vocabulary.get_or_init(|| Arc::new(Vocabulary::new(Arc::clone(&self.table))));
             Constraint::new(Arc::clone(grammar), Arc::clone(vocabulary))
         });
-        let generation = Generation::new(options, tokens, Some(Arc::clone(&self.table)), constraint)?;
+        Ok(Generation::new(options, tokens, Some(Arc::clone(&self.table)), constraint)?)
+    }
+
+    /// Continues tokens. `listen` hears what is written as it is written, and says whether to go on.
+    ///
+    /// # Errors
+    /// A prompt longer than the context; options that contradict each other; a constraint that can't be met.
+    pub fn generate(
+        &self,
+        tokens: &[u32],
+        request: &Request,
+        listen: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generated, TrainError> {
+        let options = self.options(tokens, request)?;
+        if request.options.beams > 1 {
+            return self.beams(tokens, request, &options, listen);
+        }
+        let generation = self.generation(tokens, request, options)?;
         let mut sequence = self.decoder.sequence();
         let mut text = DecoderText { decoder: &self.decoder, sequence: &mut sequence };
         Ok(generate(&mut text, tokens, generation, &mut |piece| listen(&piece.text))?)
@@ -236,5 +276,11 @@ impl TextGenerator {
         let _ = listen(&text);
         let finish = if ended { Finish::Stop } else { Finish::Length };
         Ok(Generated { tokens, text, finish, log_probabilities: Vec::new() })
+    }
+}
+
+impl AsRef<Decoder> for TextGenerator {
+    fn as_ref(&self) -> &Decoder {
+        &self.decoder
     }
 }

@@ -201,19 +201,26 @@ impl TextPredictor {
             return Err(problem.help("write with `jishi generate`").into());
         }
         let texts = examples::texts(&self.recipe, file)?;
-        let columns = match &self.model {
+        Ok((self.predict_texts(&texts)?, texts.len()))
+    }
+
+    /// Predictions for texts, as columns; none of a model that continues texts.
+    ///
+    /// # Errors
+    /// A text that can't be predicted; a prediction that is not finite.
+    pub fn predict_texts(&self, texts: &[String]) -> Result<Vec<(String, Values)>, TrainError> {
+        Ok(match &self.model {
             Loaded::Causal(..) | Loaded::Dpo(..) => Vec::new(),
-            Loaded::Masked(task, model) => masked::columns(task, model, &self.tokenizer, &texts)?,
+            Loaded::Masked(task, model) => masked::columns(task, model, &self.tokenizer, texts)?,
             Loaded::Classification(task, model) => {
-                task.head().columns(&task.predict(model, &self.tokens(&texts)?)?)
+                task.head().columns(&task.predict(model, &self.tokens(texts)?)?)
             }
             Loaded::Embedding(task, model) => {
-                let (values, width) = task.embed(model, &self.tokens(&texts)?)?;
+                let (values, width) = task.embed(model, &self.tokens(texts)?)?;
                 embedding::columns(&values, width)
             }
-            Loaded::Translation(..) => translation::columns(self.translate(&texts, None)?),
-        };
-        Ok((columns, texts.len()))
+            Loaded::Translation(..) => translation::columns(self.translate(texts, None)?),
+        })
     }
 
     fn tokens(&self, texts: &[String]) -> Result<Texts, TrainError> {

@@ -75,6 +75,14 @@ impl ImagePredictor {
         Ok(self.task.predict(&self.model, pictures.len(), inputs)?)
     }
 
+    /// Predictions for pictures that were read as the package's preparation says, as columns.
+    ///
+    /// # Errors
+    /// A prediction that is not finite.
+    pub fn predict_pictures(&self, pictures: &Arc<Pictures>) -> Result<Vec<(String, Values)>, TrainError> {
+        Ok(self.task.head().columns(&self.probabilities(pictures)?))
+    }
+
     /// The model itself.
     #[must_use]
     pub fn model(&self) -> &ImageModel {
@@ -88,7 +96,7 @@ impl AtWork for ImagePredictor {
     }
 
     fn told(&self, images: &ImageCorpus) -> Result<(Vec<(String, Values)>, usize), TrainError> {
-        Ok(by_image(images, self.task.head().columns(&self.probabilities(&images.pictures)?)))
+        Ok(by_image(images, self.predict_pictures(&images.pictures)?))
     }
 
     fn golden(&self) -> Result<Vec<Vec<f64>>, TrainError> {

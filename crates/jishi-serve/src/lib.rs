@@ -1,0 +1,28 @@
+//! Trained models over HTTP, each by its name and version.
+//!
+//! - Predictions (`POST /v1/models/NAME/predict`) are those of `jishi predict`, to the last bit. A model computes on a
+//!   thread of its own ([`batching`]): what waits while it computes is its next batch.
+//! - Text (`/v1/completions`, `/v1/chat/completions`) is that of `jishi generate` for the same prompt and seed, in the
+//!   form of OpenAI's interface. Texts that are written at the same time step together ([`scheduler`]).
+//! - Nothing of a request is believed: every field has a bound ([`Limits`]), and what is wrong is said in one form
+//!   ([`ApiError`]) that tells nothing of the machine.
+
+mod app;
+pub mod batching;
+mod body;
+pub mod error;
+pub mod fair;
+mod fields;
+pub mod input;
+pub mod limits;
+pub mod model;
+mod openai;
+mod predict;
+pub mod scheduler;
+pub mod schema;
+pub mod server;
+
+pub use error::ApiError;
+pub use limits::Limits;
+pub use model::{Model, ModelSource, Models};
+pub use server::{Options, ServeError, Server};
