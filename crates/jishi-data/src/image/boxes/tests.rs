@@ -39,8 +39,11 @@ fn refused(dir: &Path, source: &str) -> String {
     try_read(dir, source, json!({})).unwrap_err().to_string()
 }
 
+/// A class's name and a box.
+type Named = (String, [f64; 4]);
+
 /// The class's name and the box of every object of each picture.
-fn found(corpus: &ImageCorpus) -> Vec<(String, Vec<(String, [f64; 4])>)> {
+fn found(corpus: &ImageCorpus) -> Vec<(String, Vec<Named>)> {
     let (labels, _) = corpus.labels.as_ref().unwrap();
     let of = |o: &Object| (labels.names[o.class as usize].clone(), o.place);
     let objects = corpus.objects.as_ref().unwrap().iter();

@@ -136,7 +136,7 @@ impl Random {
     }
 
     /// From `low` to `high`, both included.
-    fn from_to(&mut self, low: usize, high: usize) -> usize {
+    fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
@@ -164,7 +164,7 @@ struct Scene {
 impl Scene {
     fn compose(stamps: &[Vec<RgbaImage>], random: &mut Random) -> Self {
         let mut scene = Self { pixels: ground(random), placed: Vec::new() };
-        let wanted = random.from_to(1, MOST);
+        let wanted = random.between(1, MOST);
         for _ in 0..4 * wanted {
             if scene.placed.len() == wanted {
                 break;
@@ -179,7 +179,7 @@ impl Scene {
     /// Puts a stamp somewhere, unless it would cover too much of another or be covered.
     fn put(&mut self, class: usize, stamp: &RgbaImage, random: &mut Random) {
         let (width, height) = stamp.dimensions();
-        let side = random.from_to(SIZES[0], SIZES[1]) as u32;
+        let side = random.between(SIZES[0], SIZES[1]) as u32;
         let longer = width.max(height);
         let scaled = |own: u32| (own * side).div_ceil(longer).max(6);
         let mut stamp = resized(stamp, scaled(width), scaled(height));
@@ -251,8 +251,8 @@ fn ground(random: &mut Random) -> Vec<u8> {
     for _ in 0..random.below(7) {
         let (colour, half) = (random.colour(), random.below(2) == 1);
         let (x, y) = (random.below(SIDE) as i32, random.below(SIDE) as i32);
-        let (size, disc) = (random.from_to(4, 40) as i32, random.below(2) == 1);
-        let length = random.from_to(4, 90) as i32;
+        let (size, disc) = (random.between(4, 40) as i32, random.below(2) == 1);
+        let length = random.between(4, 90) as i32;
         for row in 0..SIDE as i32 {
             for column in 0..SIDE as i32 {
                 let (dx, dy) = (column - x, row - y);

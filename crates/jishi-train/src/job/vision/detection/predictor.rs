@@ -165,7 +165,7 @@ impl AtWork for DetectionPredictor {
             let (scores, places) = self.config.scored(&classes, &boxes);
             let best = |class: usize| scores.iter().skip(class).step_by(n).copied().fold(0.0, f32::max);
             let mean = |i: usize| {
-                let side = if i % 2 == 0 { width } else { height };
+                let side = [width, height][i % 2];
                 places.iter().map(|p| f64::from(p[i])).sum::<f64>() / (places.len() * side) as f64
             };
             (0..n).map(|class| f64::from(best(class))).chain((0..4).map(mean)).collect()
