@@ -138,7 +138,9 @@ impl ImagePretraining for MaskedImageTask {
             let (covered, filled) = model.filled(input.clone(), orders, &mut self.context());
             let values =
                 [input, covered, filled].map(|t| t.into_data().try_to_vec::<f32>().expect("models give f32"));
-            let names = ["image", "what it sees", "what it tells"];
+            // Where patches are told relative to their mean and deviation, those are not told.
+            let told = if model.config().normalised { "told, true contrast" } else { "what it tells" };
+            let names = ["image", "what it sees", told];
             for i in 0..values[0].len() / size.max(1) {
                 let picture = |values: &Vec<f32>| preparation.picture(&values[i * size..][..size]);
                 all.push(values.iter().map(picture).zip(names).collect());
