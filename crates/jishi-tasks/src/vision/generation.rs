@@ -15,7 +15,7 @@ use crate::measured::Measured;
 use crate::metrics::generation::{Features, Moments, fid, kid};
 use crate::registry::{self, TaskInfo};
 use crate::task::{Direction, Evaluation, SplitName, Task, TaskError};
-use crate::vision::Images;
+use crate::vision::{Images, UnlabelledImages};
 
 /// Turn of the critic, and of the generator.
 const CRITIC: usize = 0;
@@ -41,15 +41,6 @@ pub enum GanLoss {
     },
 }
 
-/// Images without labels, split.
-#[derive(Debug, Clone)]
-pub struct PlainImages {
-    /// The images.
-    pub images: Images,
-    /// Images of each split.
-    pub rows: [Vec<u32>; 3],
-}
-
 /// Real images on their way to the critic.
 #[derive(Debug, Clone)]
 pub struct RealBatch {
@@ -68,7 +59,7 @@ pub struct Judging {
 #[derive(Debug)]
 pub struct ImageGenerationTask {
     info: &'static TaskInfo,
-    data: PlainImages,
+    data: UnlabelledImages,
     judging: Option<Judging>,
     loss: GanLoss,
     critic_rate: f64,
@@ -87,7 +78,7 @@ impl ImageGenerationTask {
     /// A judge of other images, or one that sees more in an image than there are images to compare.
     pub fn new(
         recipe: &Recipe,
-        data: PlainImages,
+        data: UnlabelledImages,
         judge: Option<Judge>,
         device: &Device,
     ) -> Result<Self, TaskError> {

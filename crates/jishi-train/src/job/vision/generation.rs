@@ -1,28 +1,27 @@
 //! `image-generation`: from images to a generator in a package.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_data::Ledger;
-use jishi_data::image::{Augmentation, ImageCorpus, OwnedPicture, Preparation};
+use jishi_data::image::{ImageCorpus, OwnedPicture, Preparation};
 use jishi_models::{Gan, GanConfig, export_weights};
 use jishi_recipe::{Image, Normalize, Problem, Recipe};
 use jishi_runs::RealFs;
 use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
-use jishi_runs::package::{ColumnSchema, Golden, Package, PackageManifest};
+use jishi_runs::package::{Golden, Package, PackageManifest};
 use jishi_runs::run::RunDir;
 use jishi_runs::tensors::{Scalars, TensorFile};
-use jishi_tasks::vision::generation::PlainImages;
 use jishi_tasks::vision::making::grid;
-use jishi_tasks::vision::{ImageGenerationTask, Images, Judge};
+use jishi_tasks::vision::{ImageGenerationTask, Judge, UnlabelledImages};
 use jishi_tasks::{SplitName, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::source::raster;
+use super::package::column;
+use super::source::{self, raster};
 use super::{AtWork, ImageGenerator, ImagePredictor};
 use crate::error::TrainError;
 use crate::job::finish::{end, measure_splits, model_card, same_golden};
@@ -86,31 +85,27 @@ pub struct Prepared {
 pub fn prepare(
     recipe: &Recipe,
     base: &Path,
-    source: &ImageCorpus,
+    corpus: &ImageCorpus,
     rows: &[Vec<u32>; 3],
     device: &Device,
 ) -> Result<Prepared, TrainError> {
     let image = recipe.image.clone().unwrap_or_default();
     let image = Image { normalize: Some(Normalize::Half), ..image };
-    let preparation = Preparation::fit(&image, &source.pictures, &rows[0], |row| source.name(row))?;
+    let preparation = Preparation::fit(&image, &corpus.pictures, &rows[0], |row| corpus.name(row))?;
     let config = GanConfig::from_recipe(&recipe.model, preparation.shape())?;
     let features = recipe.evaluate.features.as_ref().map(|name| place(base, name));
     let judge = match &features {
         Some(path) => Some(judge(path, recipe.evaluate.batch, device)?),
         None => None,
     };
-    let images = Images {
-        pictures: Arc::clone(&source.pictures),
-        augmentation: Augmentation::new(&image, &preparation),
-        preparation: preparation.clone(),
-    };
+    let images = source::images(recipe, corpus, &preparation);
     let colours = if config.channels == 1 { "grey" } else { "colour" };
     let about =
-        format!("{} {colours} images of {} × {} pixels.", source.pictures.len(), config.side, config.side);
-    let data = PlainImages { images, rows: rows.clone() };
+        format!("{} {colours} images of {} × {} pixels.", corpus.pictures.len(), config.side, config.side);
+    let data = UnlabelledImages { images, rows: rows.clone() };
     let task = ImageGenerationTask::new(recipe, data, judge, device)?;
     let pipeline = GeneratorPipeline { config, preparation, features };
-    Ok(Prepared { task, pipeline, ledger: source.record(rows), about })
+    Ok(Prepared { task, pipeline, ledger: corpus.record(rows), about })
 }
 
 /// Where the classifier of a recipe is, from any folder.
@@ -226,10 +221,8 @@ impl Prepared {
     fn pack(&self, recipe: &Recipe, model: &Gan, device: &Device) -> Result<Package, TrainError> {
         let preprocessing = serde_json::to_value(&self.pipeline).expect("a pipeline has string keys alone");
         let mut packed = PackageManifest::new(env!("CARGO_PKG_VERSION"), recipe_json(recipe), preprocessing);
-        let column =
-            |name: &str, kind: &str| ColumnSchema { name: name.into(), kind: kind.into(), description: None };
-        packed.inputs = vec![column(GOLDEN_LATENT, "numbers")];
-        packed.outputs = vec![column("image", "image")];
+        packed.inputs = vec![column(GOLDEN_LATENT, "numbers", None)];
+        packed.outputs = vec![column("image", "image", None)];
         let latents = self.task.maker(model).latents(recipe.train.seed, 0..GOLDEN);
         let input =
             |latent: &[f32]| Map::from_iter([(GOLDEN_LATENT.to_owned(), Value::from(latent.to_vec()))]);
