@@ -5,6 +5,7 @@
 
 pub mod builtin;
 pub mod check;
+pub mod document;
 pub mod generation;
 pub mod language;
 pub mod networks;
@@ -26,6 +27,7 @@ pub mod write;
 
 pub use builtin::{Builtin, builtins};
 pub use check::{check, metrics};
+pub use document::{Document, document};
 pub use generation::*;
 pub use language::*;
 pub use networks::*;

@@ -14,6 +14,8 @@ use crate::walk::Walk;
 
 /// Epochs where a recipe gives neither `epochs` nor `steps`.
 const DEFAULT_EPOCHS: usize = 100;
+/// What a recipe is called in messages.
+pub(crate) const RECIPE: &str = "the recipe";
 
 /// A recipe with where it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +70,7 @@ pub fn parse(text: &str, origin: &Origin, sets: &[String]) -> Result<Parsed, Pro
         }
     }
     let places = Places::new(&document, origin, removed);
-    let (json, walk) = Walk::recipe(&document, &shape, &places);
+    let (json, walk) = Walk::whole(&document, &shape, &places, RECIPE);
     problems.extend(walk.problems);
     match serde_json::from_value::<Recipe>(json) {
         Ok(mut recipe) => {
@@ -106,7 +108,7 @@ fn resolve(recipe: &mut Recipe) {
     }
 }
 
-fn syntax_problem(text: &str, origin: &Origin, error: &toml_edit::TomlError) -> Problem {
+pub(crate) fn syntax_problem(text: &str, origin: &Origin, error: &toml_edit::TomlError) -> Problem {
     let offset = error.span().map_or(0, |s| s.start.min(text.len()));
     let (line, column) = Lines::new(text).place(offset);
     let places = Places::of_text(origin);

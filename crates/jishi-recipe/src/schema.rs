@@ -7,8 +7,7 @@ use serde_json::Value;
 /// TOML has no null, so neither has the schema: a key without a value is one that is left out.
 #[must_use]
 pub fn schema() -> Value {
-    let mut schema = schemars::schema_for!(crate::Recipe).to_value();
-    without_null(&mut schema);
+    let mut schema = of::<crate::Recipe>();
     // `from` chooses a pretrained model by itself.
     if let Some(Value::Array(models)) = schema.pointer_mut("/$defs/Model/oneOf") {
         for required in models.iter_mut().filter_map(|m| m["required"].as_array_mut()).filter(|r| r.len() > 1)
@@ -17,6 +16,13 @@ pub fn schema() -> Value {
         }
     }
     schema["title"] = "Jishi recipe".into();
+    schema
+}
+
+/// The schema of a document of TOML.
+pub(crate) fn of<T: schemars::JsonSchema>() -> Value {
+    let mut schema = schemars::schema_for!(T).to_value();
+    without_null(&mut schema);
     schema
 }
 

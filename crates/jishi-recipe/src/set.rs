@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use toml_edit::{Key, Value};
 
+use crate::parse::RECIPE;
 use crate::shape::{Shape, join};
 use crate::suggest::key_help;
 use crate::tree::{Data, Node, Place, shorten};
@@ -52,7 +53,7 @@ pub(crate) fn apply(
             let (outer, last) = path.split_at(path.len() - 1);
             let table = outer.iter().fold(String::new(), |outer, key| join(&outer, key));
             let fields = recipe.at(outer).map(Shape::fields).unwrap_or_default();
-            let help = key_help(recipe, &table, &fields, None, &last[0]);
+            let help = key_help(recipe, RECIPE, &table, &fields, None, &last[0]);
             return Err((format!("unknown key `{dotted}`"), Some(help).filter(|h| h.starts_with("did"))));
         }
         remove(document, &path);

@@ -73,8 +73,12 @@ pub(crate) struct Field {
 impl Shape {
     /// The shape of a whole recipe.
     pub fn recipe() -> Self {
-        let schema = crate::schema::schema();
-        Self::read(&schema, &schema["$defs"])
+        Self::of(&crate::schema::schema())
+    }
+
+    /// The shape that a schema without null describes.
+    pub fn of(schema: &Value) -> Self {
+        Self::read(schema, &schema["$defs"])
     }
 
     fn read(schema: &Value, defs: &Value) -> Self {

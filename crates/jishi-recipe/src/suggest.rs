@@ -152,9 +152,10 @@ pub(crate) fn did_you_mean(key: &str) -> String {
     format!("did you mean `{key}`?")
 }
 
-/// What to do about a key that is not known in a table.
+/// What to do about a key that is not known in a table of a document that is called `what`.
 pub(crate) fn key_help(
-    recipe: &Shape,
+    root: &Shape,
+    what: &str,
     table: &str,
     fields: &[&Field],
     tag: Option<&str>,
@@ -168,7 +169,7 @@ pub(crate) fn key_help(
     {
         return did_you_mean(k);
     }
-    let all = recipe.keys();
+    let all = root.keys();
     let elsewhere = |wanted: &str| -> Option<String> {
         let inside = format!("{table}.");
         let mut paths: Vec<_> = all.iter().filter(|(_, k)| k == wanted).map(|(p, _)| p.as_str()).collect();
@@ -182,7 +183,7 @@ pub(crate) fn key_help(
         .or_else(|| synonyms().find_map(elsewhere))
         .or_else(|| elsewhere(nearest(key, all.iter().map(|(_, k)| k.as_str()))?))
         .unwrap_or_else(|| {
-            let place = if table.is_empty() { "a recipe".to_owned() } else { format!("[{table}]") };
+            let place = if table.is_empty() { what.to_owned() } else { format!("[{table}]") };
             format!("keys of {place}: {}", here().collect::<Vec<_>>().join(", "))
         })
 }

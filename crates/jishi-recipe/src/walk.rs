@@ -15,6 +15,8 @@ use crate::tree::{Data, Node, Place, shorten};
 pub(crate) struct Walk<'a> {
     root: &'a Shape,
     places: &'a Places,
+    /// What the whole document is called in messages.
+    what: &'a str,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Dotted paths that were left out or replaced.
@@ -22,11 +24,16 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Walks a whole document.
-    pub fn recipe(document: &Node, root: &'a Shape, places: &'a Places) -> (Value, Self) {
-        let mut walk = Self { root, places, problems: Vec::new(), pruned: Vec::new() };
-        let value = walk.value(document, root, "", "the recipe").unwrap_or_else(|| placeholder(root));
+    /// Walks a whole document, which is called `what`.
+    pub fn whole(document: &Node, root: &'a Shape, places: &'a Places, what: &'a str) -> (Value, Self) {
+        let mut walk = Self { root, places, what, problems: Vec::new(), pruned: Vec::new() };
+        let value = walk.value(document, root, "", what).unwrap_or_else(|| placeholder(root));
         (value, walk)
+    }
+
+    /// A table by its header.
+    fn named(&self, path: &str) -> String {
+        if path.is_empty() { self.what.to_owned() } else { format!("[{path}]") }
     }
 
     fn problem(&mut self, at: &Place, message: String, help: Option<String>) {
@@ -183,7 +190,7 @@ impl<'a> Walk<'a> {
                 // A key that was misspelt is there in a way, and has been reported.
                 if !meant.contains(&did_you_mean(&field.key)) {
                     let at = self.places.removed(&inner).unwrap_or(node.key_at.clone());
-                    let message = format!("{} needs the key `{}`", named(path), field.key);
+                    let message = format!("{} needs the key `{}`", self.named(path), field.key);
                     let example = example(&field.shape, &field.key, &inner);
                     self.problem(&at, message, Some(format!("{} For example: {example}", field.meaning)));
                 }
@@ -203,8 +210,8 @@ impl<'a> Walk<'a> {
         path: &str,
         tag: Option<&Tag<'_>>,
     ) -> String {
-        let mut message = format!("unknown key `{}` in {}", shorten(key), named(path));
-        let mut help = key_help(self.root, path, fields, tag.map(|t| t.key), key);
+        let mut message = format!("unknown key `{}` in {}", shorten(key), self.named(path));
+        let mut help = key_help(self.root, self.what, path, fields, tag.map(|t| t.key), key);
         if let Some((tag, chosen)) = tag.and_then(|t| Some((t, t.chosen?))) {
             message += &format!(" with {} = \"{}\"", tag.key, chosen.name);
             let has = |v: &&Variant| v.fields.iter().any(|f| f.key == key);
@@ -246,13 +253,13 @@ impl<'a> Walk<'a> {
         let fields: Vec<&Field> = chosen.map_or_else(|| all.collect(), |v| v.fields.iter().collect());
         if entry.is_none() && chosen.is_none() {
             let misspelt = |k: &String| {
-                let help = || key_help(self.root, path, &fields, Some(key), k);
+                let help = || key_help(self.root, self.what, path, &fields, Some(key), k);
                 !fields.iter().any(|f| f.key == *k) && help() == did_you_mean(key)
             };
             if !entries.iter().any(|(k, _)| misspelt(k)) {
                 let at = self.places.removed(&join(path, key)).unwrap_or(node.key_at.clone());
                 let names = quoted(variants.iter().map(|v| v.name.as_str()));
-                let message = format!("{} needs the key `{key}`", named(path));
+                let message = format!("{} needs the key `{key}`", self.named(path));
                 self.problem(&at, message, Some(format!("`{key}` is one of {names}")));
             }
         }
@@ -318,11 +325,6 @@ fn names_of(shape: &Shape) -> Vec<String> {
         Shape::Choice(shapes) => shapes.iter().flat_map(names_of).collect(),
         _ => Vec::new(),
     }
-}
-
-/// A table by its header, as in a recipe.
-fn named(path: &str) -> String {
-    if path.is_empty() { "the recipe".into() } else { format!("[{path}]") }
 }
 
 /// What to write instead of a value of the wrong type, where that is clear.

@@ -53,6 +53,28 @@ impl ApiError {
         Self { code: "model_not_found", field: Some("model".into()), ..Self::not_found(message) }
     }
 
+    /// No key, or a wrong one.
+    pub fn unauthorised(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorised", message)
+    }
+
+    /// A key that does not allow what is asked for.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// More than a key may in a minute.
+    pub fn rate_limited(message: impl Into<String>, seconds: u32) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
+    /// A new version of a model that can't take the place of the old one.
+    pub fn refused_version(why: &str) -> Self {
+        let message = format!("the old version goes on, as the new one can't be used: {why}");
+        Self::new(StatusCode::CONFLICT, "refused_version", message)
+    }
+
     /// A method that a path does not have.
     pub fn method() -> Self {
         let message = "this path does not take that method";
@@ -127,6 +149,9 @@ impl ApiError {
     #[must_use]
     pub fn json(&self) -> Value {
         let kind = match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
         };
@@ -167,6 +192,10 @@ impl IntoResponse for ApiError {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            let ways = HeaderValue::from_static("Bearer realm=\"jishi\", Basic realm=\"jishi\"");
+            headers.insert(header::WWW_AUTHENTICATE, ways);
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -20,6 +20,9 @@ use crate::limits::Limits;
 /// Inputs of a request at most, whatever [`Limits::rows`] says.
 pub const MOST: usize = 1 << 16;
 
+/// How many pictures of the largest size a request may have.
+const PICTURES: u64 = 4;
+
 /// What a model predicts.
 #[derive(Debug, Clone)]
 pub enum Form {
@@ -32,6 +35,8 @@ pub enum Form {
     },
     /// Images.
     Images(Box<Preparation>),
+    /// Nothing: the model makes images of a seed.
+    Seeds,
 }
 
 /// Inputs of one request, or of several.
@@ -41,8 +46,24 @@ pub enum Input {
     Rows(Vec<u8>, usize),
     /// Texts.
     Texts(Vec<String>),
-    /// Images, scaled as the model's preparation says.
-    Images(Vec<OwnedPicture>),
+    /// Images.
+    Images(Vec<Seen>),
+    /// How many images of which seed to make.
+    Seed {
+        /// Of the random numbers.
+        seed: u64,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// An image, scaled as the model's preparation says.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The pixels.
+    pub picture: OwnedPicture,
+    /// `[height, width]` before it was scaled.
+    pub size: [usize; 2],
 }
 
 impl Input {
@@ -53,6 +74,7 @@ impl Input {
             Self::Rows(_, rows) => *rows,
             Self::Texts(texts) => texts.len(),
             Self::Images(pictures) => pictures.len(),
+            Self::Seed { count, .. } => *count,
         }
     }
 
@@ -130,12 +152,14 @@ impl Form {
             return Err(ApiError::field("inputs", message));
         }
         match self {
+            Self::Seeds => Err(ApiError::bad("this model makes images, and predicts nothing")),
             Self::Rows(pipeline) => rows(pipeline, &inputs),
             Self::Texts { blank } => {
                 let read = |(i, raw): (usize, &&RawValue)| text(i, raw, *blank, limits);
                 Ok(Input::Texts(inputs.iter().enumerate().map(read).collect::<Result<_, _>>()?))
             }
             Self::Images(preparation) => {
+                let mut left = limits.pixels.saturating_mul(PICTURES);
                 let read = |(i, raw): (usize, &&RawValue)| {
                     let place = format!("inputs[{i}]");
                     let encoded = string(raw, "image", &place)?;
@@ -143,7 +167,7 @@ impl Form {
                     let bytes = STANDARD.decode(encoded.trim()).map_err(|error| {
                         ApiError::field(&place, format!("expected an image file in base64: {error}"))
                     })?;
-                    picture(preparation, &bytes, &place, limits)
+                    picture(preparation, &bytes, &place, limits, &mut left)
                 };
                 Ok(Input::Images(inputs.iter().enumerate().map(read).collect::<Result<_, _>>()?))
             }
@@ -155,10 +179,25 @@ impl Form {
     /// # Errors
     /// A model that does not see images; what is no image, or too large.
     pub fn file(&self, bytes: &[u8], limits: &Limits) -> Result<Input, ApiError> {
+        self.files(&[bytes], limits)
+    }
+
+    /// Reads files of images.
+    ///
+    /// # Errors
+    /// As [`Self::file`]; none.
+    pub fn files(&self, files: &[&[u8]], limits: &Limits) -> Result<Input, ApiError> {
         let Self::Images(preparation) = self else {
             return Err(ApiError::media_type("this model reads `application/json`, and no images"));
         };
-        Ok(Input::Images(vec![picture(preparation, bytes, "body", limits)?]))
+        if files.is_empty() {
+            return Err(ApiError::bad("there is nothing to predict"));
+        }
+        let mut left = limits.pixels.saturating_mul(PICTURES);
+        let read = |(i, file): (usize, &&[u8])| {
+            picture(preparation, file, &format!("file {}", i + 1), limits, &mut left)
+        };
+        Ok(Input::Images(files.iter().enumerate().map(read).collect::<Result<_, _>>()?))
     }
 }
 
@@ -219,12 +258,14 @@ fn text(i: usize, raw: &RawValue, blank: bool, limits: &Limits) -> Result<String
     Ok(text.into_owned())
 }
 
+/// An image. `left`: pixels that the request may still have.
 fn picture(
     preparation: &Preparation,
     bytes: &[u8],
     place: &str,
     limits: &Limits,
-) -> Result<OwnedPicture, ApiError> {
+    left: &mut u64,
+) -> Result<Seen, ApiError> {
     let wrong = |problem: jishi_recipe::Problem| ApiError::field(place, problem.message);
     let [height, width] = claimed_size(bytes).map_err(wrong)?;
     if height.saturating_mul(width) > limits.pixels {
@@ -232,5 +273,11 @@ fn picture(
             format!("expected at most {} pixels, found {height} × {width} (height × width)", limits.pixels);
         return Err(ApiError::field(place, message));
     }
-    preparation.decode(bytes).map_err(wrong)
+    // Small files may hold large pictures: all of them together have a bound, too.
+    *left = left.checked_sub(height.saturating_mul(width)).ok_or_else(|| {
+        let most = limits.pixels.saturating_mul(PICTURES);
+        ApiError::field(place, format!("expected at most {most} pixels in all images"))
+    })?;
+    let (picture, size) = preparation.decode_sized(bytes).map_err(wrong)?;
+    Ok(Seen { picture, size })
 }

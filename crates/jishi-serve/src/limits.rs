@@ -25,6 +25,8 @@ pub struct Limits {
     pub text: usize,
     /// Pixels of an image.
     pub pixels: u64,
+    /// Images that a request may have made.
+    pub images: usize,
     /// Tokens that may be asked for.
     pub tokens: usize,
     /// Texts that are written at the same time, by a model.
@@ -60,6 +62,7 @@ impl Default for Limits {
             waiting: 1024,
             text: 1 << 20,
             pixels: 32 << 20,
+            images: 256,
             tokens: 1 << 17,
             sequences: 32,
             memory: 4 << 30,

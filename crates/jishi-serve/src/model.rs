@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::tensor::Device;
+use jishi_data::image::Preparation;
 use jishi_data::text::tokenizer::Tokenizer;
 use jishi_kernels::cpu::matvec::Format;
 use jishi_models::decoder::DecoderFamily;
@@ -16,14 +17,19 @@ use jishi_train::job::evaluate::task_of;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::language::generate::TextGenerator;
 use jishi_train::job::predict::Predictor;
-use jishi_train::job::vision::{AtWork, ImagePredictor};
+use jishi_train::job::vision::detection::DetectionPredictor;
+use jishi_train::job::vision::package::ImagePackage;
+use jishi_train::job::vision::{self, AtWork, ImageGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::batching::{Batcher, Loaded};
+use crate::golden;
 use crate::input::Form;
 use crate::limits::Limits;
+use crate::metrics::ModelStats;
 use crate::scheduler::Scheduler;
 use crate::schema;
+use crate::ticket::Books;
 
 /// Characters of a model's name at most.
 const LONGEST: usize = 100;
@@ -90,6 +96,25 @@ pub struct Model {
     pub schema: Value,
     /// What it does.
     pub kind: Kind,
+    /// Its counters.
+    pub stats: Arc<ModelStats>,
+    /// Whether it is of a package, and no model of elsewhere.
+    pub packaged: bool,
+}
+
+/// How models are loaded.
+#[derive(Clone)]
+pub struct Loading {
+    /// Folder that holds the runs.
+    pub root: PathBuf,
+    /// Number type of the weights of models that write text.
+    pub format: Option<Format>,
+    /// Where models compute.
+    pub device: Device,
+    /// Bounds on requests.
+    pub limits: Arc<Limits>,
+    /// Where requests are told of.
+    pub books: Arc<Books>,
 }
 
 /// What a model does.
@@ -122,24 +147,21 @@ impl std::fmt::Debug for Kind {
 }
 
 impl Model {
-    /// Loads a model and starts its thread.
+    /// Loads a model and starts its thread. `replay`: a package has to give its golden outputs.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(
         source: &ModelSource,
-        root: &Path,
-        format: Option<Format>,
-        device: &Device,
-        limits: &Arc<Limits>,
+        loading: &Loading,
+        replay: bool,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self, TrainError> {
-        let dir = package::find(root, &source.source);
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let dir = package::find(&loading.root, &source.source);
         let task = dir.as_ref().ok().map(|dir| task_of(dir)).transpose()?.flatten();
         match (dir, task) {
             (Ok(dir), Some(task)) if !task.continues_text() => {
-                Self::predicting(source.name(Some(&dir)), task, dir, created, device, limits)
+                Self::predicting(source.name(Some(&dir)), task, dir, loading, replay)
             }
             (Ok(dir), None) => {
                 let task = package::task(&dir)?;
@@ -147,15 +169,19 @@ impl Model {
                 Err(problem.file(dir).help("use the version of jishi that trained it, or a later one").into())
             }
             (dir, _) => {
-                let generator = TextGenerator::load(&source.source, root, format, progress)?;
                 let dir = dir.ok();
+                if let Some(dir) = dir.as_ref().filter(|_| replay) {
+                    golden::texts(&TextPredictor::load(dir, &loading.device)?, dir)?;
+                }
+                let Loading { root, format, .. } = loading;
+                let generator = TextGenerator::load(&source.source, root, *format, progress)?;
                 let version = match &dir {
                     Some(dir) => package::version(dir)?,
                     None => version_of(&source.source, &generator),
                 };
                 let task = task.unwrap_or(TaskName::CausalLm).name().to_owned();
                 let names = [source.name(dir.as_deref()), version, task];
-                Self::writing(names, created, generator, limits)
+                Self::writing(names, generator, loading, dir.is_some())
             }
         }
     }
@@ -164,18 +190,25 @@ impl Model {
         name: String,
         task: TaskName,
         dir: PathBuf,
-        created: u64,
-        device: &Device,
-        limits: &Arc<Limits>,
+        loading: &Loading,
+        replay: bool,
     ) -> Result<Self, TrainError> {
         let version = package::version(&dir)?;
         let manifest = package::manifest(&dir)?;
         let load = move |device: &Device| {
-            Ok(match task.domain() {
+            let loaded = match task.domain() {
                 Domain::Tables => Loaded::Rows(Box::new(Predictor::load(&dir, device)?)),
                 Domain::Texts => Loaded::Texts(Box::new(TextPredictor::load(&dir, device)?)),
-                Domain::Images => Loaded::Images(Box::new(ImagePredictor::load(&dir, device)?)),
-            })
+                Domain::Images => match task {
+                    TaskName::ImageGeneration => Loaded::Makes(Box::new(ImageGenerator::load(&dir, device)?)),
+                    TaskName::Detection => Loaded::Detects(Box::new(DetectionPredictor::load(&dir, device)?)),
+                    _ => Loaded::Images(vision::load(&dir, device)?),
+                },
+            };
+            if replay {
+                golden::replay(&loaded, &dir)?;
+            }
+            Ok(loaded)
         };
         let about = |model: &Loaded| match model {
             Loaded::Rows(model) => (Form::Rows(Box::new(model.pipeline.clone())), None),
@@ -183,26 +216,31 @@ impl Model {
                 let blank = model.recipe.task.writes_text();
                 (Form::Texts { blank }, Some(Arc::clone(&model.tokenizer)))
             }
-            Loaded::Images(model) => {
-                (Form::Images(Box::new(model.package().pipeline.preparation.clone())), None)
-            }
+            Loaded::Images(model) => (Form::Images(preparation(model.package())), None),
+            Loaded::Detects(model) => (Form::Images(preparation(model.package())), None),
+            Loaded::Makes(_) => (Form::Seeds, None),
         };
-        let (batcher, (form, tokenizer)) = Batcher::start(Arc::clone(limits), load, about, device)?;
+        let Loading { device, limits, books, .. } = loading;
+        let stats = books.metrics.model(&name);
+        let (batcher, (form, tokenizer)) =
+            Batcher::start(Arc::clone(limits), Arc::clone(&stats), load, about, device)?;
         let PackageManifest { task, family, .. } = &manifest;
         let (task, family) = (task.clone(), family.clone());
         let schema = schema::of_predictions(&form, &manifest, limits);
         let kind = Kind::Predicts { batcher, form, tokenizer };
-        Ok(Self { name, version, created, task, family, schema, kind })
+        let created = seconds();
+        Ok(Self { name, version, created, task, family, schema, kind, stats, packaged: true })
     }
 
     fn writing(
         [name, version, task]: [String; 3],
-        created: u64,
         generator: TextGenerator,
-        limits: &Arc<Limits>,
+        loading: &Loading,
+        packaged: bool,
     ) -> Result<Self, TrainError> {
         let generator = Arc::new(generator);
-        let scheduler = Scheduler::start(Arc::clone(&generator), limits)
+        let stats = loading.books.metrics.model(&name);
+        let scheduler = Scheduler::start(Arc::clone(&generator), &loading.limits, Arc::clone(&stats))
             .map_err(|e| Problem::new(format!("a thread for the model can't be started: {e}")))?;
         let schema = schema::of_text(&generator);
         let family = match generator.decoder().config().family {
@@ -210,7 +248,8 @@ impl Model {
             DecoderFamily::Llama(_) => "llama".to_owned(),
         };
         let kind = Kind::Writes { generator, scheduler };
-        Ok(Self { name, version, created, task, family, schema, kind })
+        let created = seconds();
+        Ok(Self { name, version, created, task, family, schema, kind, stats, packaged })
     }
 
     /// As in the list of models.
@@ -238,6 +277,15 @@ impl Model {
     }
 }
 
+fn preparation(package: &ImagePackage) -> Box<Preparation> {
+    Box::new(package.pipeline.preparation.clone())
+}
+
+/// Seconds since 1970.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
 /// A version for a model without a manifest: of where it is from and what it weighs.
 fn version_of(source: &str, generator: &TextGenerator) -> String {
     let bytes = std::fs::metadata(source).map_or(0, |m| m.len());
@@ -248,7 +296,7 @@ fn version_of(source: &str, generator: &TextGenerator) -> String {
 }
 
 /// All models. Of one name the last is meant, unless a version is named.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Models(pub Vec<Arc<Model>>);
 
 impl Models {

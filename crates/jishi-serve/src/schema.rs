@@ -27,6 +27,7 @@ pub fn of_predictions(form: &Form, manifest: &PackageManifest, limits: &Limits) 
             let text = json!({ "type": "string", "minLength": least, "maxLength": limits.text });
             one_or_object("text", &text)
         }
+        Form::Seeds => return of_images(manifest, limits),
         Form::Images(preparation) => {
             let [height, width, channels] = preparation.shape();
             let what = format!(
@@ -43,6 +44,22 @@ pub fn of_predictions(form: &Form, manifest: &PackageManifest, limits: &Limits) 
             "type": "array", "items": item, "minItems": 1, "maxItems": limits.rows,
         } },
         "required": ["inputs"],
+        "additionalProperties": false,
+    });
+    json!({ "inputs": inputs, "outputs": manifest.outputs, "metrics": manifest.metrics })
+}
+
+/// Of a model that makes images: a schema of the body of `generate`.
+fn of_images(manifest: &PackageManifest, limits: &Limits) -> Value {
+    let inputs = json!({
+        "type": "object",
+        "properties": {
+            "count": { "type": "integer", "minimum": 1, "maximum": limits.images, "default": 1 },
+            "seed": {
+                "type": "integer", "minimum": 0, "maximum": u64::MAX,
+                "description": "the same seed makes the same images; a new one if left out",
+            },
+        },
         "additionalProperties": false,
     });
     json!({ "inputs": inputs, "outputs": manifest.outputs, "metrics": manifest.metrics })

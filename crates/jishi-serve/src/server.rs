@@ -5,23 +5,35 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use axum::response::Response;
 use burn::tensor::Device;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use jishi_kernels::cpu::matvec::Format;
 use jishi_recipe::Problem;
 use jishi_train::TrainError;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use crate::app::{Peer, Shared, router};
+use crate::app::{Shared, router};
+use crate::audit::Audit;
+use crate::gate::Peer;
+use crate::keys::Keys;
 use crate::limits::Limits;
-use crate::model::{Model, ModelSource, Models};
+use crate::metrics::Metrics;
+use crate::model::{Loading, Model, ModelSource};
+use crate::reload::Keeper;
+use crate::ticket::Books;
+use crate::tls;
 
 /// Bytes of a request's head at most.
 const HEAD: usize = 32 << 10;
@@ -41,6 +53,20 @@ pub struct Options {
     pub format: Option<Format>,
     /// Bounds on requests.
     pub limits: Limits,
+    /// A file of keys. Without one, everybody who reaches the address may ask.
+    pub keys: Option<PathBuf>,
+    /// Others than this machine may reach the server without a key.
+    pub no_keys: bool,
+    /// Files of a certificate and of its private key: the server then speaks HTTPS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// A log with a line for each request.
+    pub audit: Option<PathBuf>,
+    /// Whether the log has inputs themselves, and not their hashes.
+    pub audit_inputs: bool,
+    /// Whether each request is told on stderr.
+    pub access_log: bool,
+    /// How often packages and keys are looked at; zero for never.
+    pub watch: Duration,
 }
 
 /// Why a server does not run.
@@ -61,6 +87,7 @@ pub enum ServeError {
 pub struct Server {
     runtime: tokio::runtime::Runtime,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     options: Options,
 }
@@ -69,8 +96,17 @@ impl Server {
     /// Takes the address. Nobody is answered before [`Server::run`].
     ///
     /// # Errors
-    /// An address that is taken, or not one of this machine.
+    /// An address that is taken, or not one of this machine; one that others reach, without keys; a file of keys that is
+    /// wrong; an audit log that can't be written.
     pub fn bind(options: Options) -> Result<Self, ServeError> {
+        if options.keys.is_none() && !options.no_keys && !options.listen.ip().is_loopback() {
+            return Err(open_to_all(options.listen));
+        }
+        let keys = options.keys.as_deref().map(Keys::read).transpose()?;
+        let tls = options.tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
+        let audit = options.audit.as_deref().map(|path| Audit::open(path, options.audit_inputs));
+        let audit = audit.transpose().map_err(|problem| ServeError::Bad(problem.into()))?;
+        let books = Arc::new(Books { audit, access: options.access_log, metrics: Metrics::default() });
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -80,8 +116,8 @@ impl Server {
             .build()?;
         let listener = runtime.block_on(TcpListener::bind(options.listen));
         let listener = listener.map_err(|error| cannot_listen(options.listen, &error))?;
-        let shared = Arc::new(Shared::new(Arc::new(options.limits.clone())));
-        Ok(Self { runtime, listener, shared, options })
+        let shared = Arc::new(Shared::new(Arc::new(options.limits.clone()), books, keys));
+        Ok(Self { runtime, listener, tls, shared, options })
     }
 
     /// Where it listens.
@@ -105,27 +141,28 @@ impl Server {
         mut progress: impl FnMut(&str) + Send + 'static,
         ready: impl FnOnce(&[Arc<Model>]) + Send + 'static,
     ) -> Result<(), ServeError> {
-        let Self { runtime, listener, shared, options } = self;
-        let (device, limits) = (device.clone(), Arc::clone(&shared.limits));
-        let (loading, options) = (Arc::clone(&shared), options);
+        let Self { runtime, listener, tls, shared, options } = self;
+        let (limits, books) = (Arc::clone(&shared.limits), Arc::clone(&shared.books));
+        let Options { models, root, format, watch, .. } = options;
+        let loading = Loading {
+            root,
+            format,
+            device: device.clone(),
+            limits: Arc::clone(&limits),
+            books: books.clone(),
+        };
+        let keeper = Arc::new(Keeper::new(models, loading, Arc::clone(&shared)));
         let result = runtime.block_on(async move {
-            let load = tokio::task::spawn_blocking(move || -> Result<(), TrainError> {
-                let Options { models, root, format, .. } = &options;
-                let mut loaded = Vec::new();
-                for source in models {
-                    let limits = &loading.limits;
-                    loaded.push(Arc::new(Model::load(
-                        source,
-                        root,
-                        *format,
-                        &device,
-                        limits,
-                        &mut progress,
-                    )?));
+            let (loading, keeps) = (Arc::clone(&shared), Arc::clone(&keeper));
+            let load = tokio::task::spawn_blocking(move || -> Result<(), ServeError> {
+                let models = keeps.load(&mut progress)?;
+                let all = models.0.clone();
+                loading.replace(models);
+                ready(&all);
+                if loading.keeper.set(Arc::clone(&keeps)).is_ok() && !watch.is_zero() {
+                    let watches = std::thread::Builder::new().name("jishi-watch".into());
+                    watches.spawn(move || keeps.watch(watch))?;
                 }
-                let models = loaded.clone();
-                loading.replace(Models(loaded));
-                ready(&models);
                 Ok(())
             });
             let mut load = Some(load);
@@ -134,6 +171,7 @@ impl Server {
             let app = router(Arc::clone(&shared));
             let signal = told_to_end();
             tokio::pin!(signal);
+            let mut again = told_to_reload();
             loop {
                 let accepted = tokio::select! {
                     accepted = accept(&listener, &places) => accepted,
@@ -143,6 +181,13 @@ impl Server {
                         continue;
                     }
                     () = &mut signal => break,
+                    () = again.told() => {
+                        if shared.ready.load(Ordering::SeqCst) {
+                            let keeper = Arc::clone(&keeper);
+                            drop(tokio::task::spawn_blocking(move || keeper.reload_all(true)));
+                        }
+                        continue;
+                    }
                     _ = end.wait_for(|end| *end) => break,
                 };
                 let Some((socket, peer, place)) = accepted else { continue };
@@ -152,28 +197,49 @@ impl Server {
                     request.extensions_mut().insert(Peer(peer));
                     service.call(request)
                 });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(limits.arrival)
-                    .max_buf_size(HEAD)
-                    .serve_connection(TokioIo::new(socket), service);
-                let connection = connections.watch(connection);
+                let (watcher, books) = (connections.watcher(), Arc::clone(&books));
+                let (tls, arrival) = (tls.clone(), limits.arrival);
                 tokio::spawn(async move {
+                    books.metrics.connections.fetch_add(1, Ordering::Relaxed);
                     // A client that leaves or speaks no HTTP is not an error of ours.
-                    let _ = connection.await;
+                    match tls {
+                        None => speak(socket, service, arrival, watcher).await,
+                        Some(tls) => {
+                            if let Ok(Ok(socket)) = timeout(arrival, tls.accept(socket)).await {
+                                speak(socket, service, arrival, watcher).await;
+                            }
+                        }
+                    }
+                    books.metrics.connections.fetch_sub(1, Ordering::Relaxed);
                     drop(place);
                 });
             }
             shared.ending.store(true, Ordering::SeqCst);
             drop(listener);
             // Who has not got an answer by then gets none.
-            let _ = tokio::time::timeout(limits.drain, connections.shutdown()).await;
+            let _ = timeout(limits.drain, connections.shutdown()).await;
             Ok::<(), ServeError>(())
         });
         // A model that is still being loaded is not waited for.
         runtime.shutdown_background();
         result
     }
+}
+
+/// Answers on a connection until it ends.
+async fn speak<C, S>(socket: C, service: S, arrival: Duration, watcher: Watcher)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(arrival)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(socket), service);
+    let _ = watcher.watch(connection).await;
 }
 
 /// A connection, once there is a place for one.
@@ -208,6 +274,38 @@ async fn told_to_end() {
 #[cfg(not(unix))]
 async fn told_to_end() {
     let _ = tokio::signal::ctrl_c().await;
+}
+
+/// SIGHUP, after which packages and keys are looked at.
+struct Reload {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+fn told_to_reload() -> Reload {
+    Reload {
+        #[cfg(unix)]
+        signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok(),
+    }
+}
+
+impl Reload {
+    async fn told(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+fn open_to_all(address: SocketAddr) -> ServeError {
+    let problem = Problem::new(format!("others can reach {address}, and nobody would be asked for a key"));
+    let help = "make one with `jishi keys add NAME` and serve with `--keys keys.toml`; or say `--no-keys`, \
+                where everybody who reaches it may ask";
+    ServeError::Bad(problem.help(help).into())
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> ServeError {

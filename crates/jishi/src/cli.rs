@@ -34,6 +34,15 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Serve models over HTTP: predictions, and text in the form of OpenAI's interface.
     Serve(ServeArgs),
+    /// Keys of `jishi serve`: who may ask for what.
+    Keys {
+        /// What to do; `list` if left out.
+        #[command(subcommand)]
+        command: Option<KeysCommand>,
+        /// File of keys, which holds nothing but their hashes.
+        #[arg(long, global = true, default_value = "keys.toml", value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Make a package of a model that others made: a Hugging Face folder, a GGUF file, `hf:ORG/NAME`.
     Import(ImportArgs),
     /// Write a model in a format that others read, and check that it does the same.
@@ -301,38 +310,110 @@ pub struct GenerateArgs {
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Runs or packages, each as RUN or NAME=RUN; of models that write text also what `jishi generate` takes.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(value_name = "RUN")]
     pub runs: Vec<String>,
-    /// Address and port. The default is for this machine alone.
-    #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
+    /// File of TOML with these settings, named as the flags. Flags go before the environment (JISHI_SERVE_MAX_BODY), and
+    /// that before the file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port. Default: 127.0.0.1:8000, which is for this machine alone.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
     /// Number type of the weights of models that write text. Default: f32; blocks of a GGUF file stay as they are.
     #[arg(long, value_name = "TYPE")]
     pub weights: Option<BenchPrecision>,
-    /// Bytes of a request's body at most.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
-    pub max_body: usize,
-    /// Rows, texts or images of a request at most.
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    pub max_rows: usize,
-    /// Texts that a model writes at the same time at most.
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    pub max_texts: usize,
-    /// Requests that wait for a model at most.
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_waiting: usize,
-    /// Seconds for a whole request.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub timeout: u64,
-    /// Seconds for a request to arrive.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
-    pub arrival_timeout: u64,
-    /// Seconds that running requests get when the server ends.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub drain: u64,
-    /// Folder that holds the runs.
-    #[arg(long, default_value = "runs", value_name = "DIR")]
-    pub root: PathBuf,
+    /// File of keys, as `jishi keys add` makes it. Without one, everybody who reaches the address may ask.
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// Let others than this machine ask without a key.
+    #[arg(long)]
+    pub no_keys: bool,
+    /// File of the server's certificate, and of those that vouch for it, as PEM: the server then speaks HTTPS.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// File of the certificate's private key, as PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// File that gets a line of JSON for each request, with the hash of what was sent.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Write what was sent to the audit log, and not its hash.
+    #[arg(long)]
+    pub audit_inputs: bool,
+    /// Tell each request on stderr, as a line of JSON.
+    #[arg(long)]
+    pub access_log: bool,
+    /// Seconds between looks at packages and keys, which are loaded again when they change; 0 for none. Default: 1.
+    #[arg(long, value_name = "SECONDS")]
+    pub watch: Option<u64>,
+    /// Bytes of a request's body at most. Default: 16777216.
+    #[arg(long, value_name = "BYTES")]
+    pub max_body: Option<usize>,
+    /// Rows, texts or images of a request at most. Default: 4096.
+    #[arg(long, value_name = "N")]
+    pub max_rows: Option<usize>,
+    /// Texts that a model writes at the same time at most. Default: 32.
+    #[arg(long, value_name = "N")]
+    pub max_texts: Option<usize>,
+    /// Requests that wait for a model at most. Default: 1024.
+    #[arg(long, value_name = "N")]
+    pub max_waiting: Option<usize>,
+    /// Seconds for a whole request. Default: 300.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Seconds for a request to arrive. Default: 20.
+    #[arg(long, value_name = "SECONDS")]
+    pub arrival_timeout: Option<u64>,
+    /// Seconds that running requests get when the server ends. Default: 30.
+    #[arg(long, value_name = "SECONDS")]
+    pub drain: Option<u64>,
+    /// Folder that holds the runs. Default: runs.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// What `jishi keys` does.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, once.
+    Add {
+        /// Whose key it is.
+        name: String,
+        /// What it allows: predictions, generated texts and images, embeddings, the server's counters, reloading models.
+        #[arg(long = "scope", value_name = "SCOPE", default_values = ["predict", "generate", "embed"])]
+        scopes: Vec<ScopeName>,
+        /// A model that it is for. Repeatable; all models if left out.
+        #[arg(long = "model", value_name = "MODEL")]
+        models: Vec<String>,
+        /// Requests a minute. Default: any number.
+        #[arg(long, value_name = "N")]
+        requests: Option<u64>,
+        /// Tokens a minute, read and written. Default: any number.
+        #[arg(long, value_name = "N")]
+        tokens: Option<u64>,
+    },
+    /// All keys, and what they allow.
+    List,
+    /// Take a key out of the file. A server that runs refuses it within a second or two.
+    Remove {
+        /// Whose key it is.
+        name: String,
+    },
+}
+
+/// What a key allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScopeName {
+    /// Predictions of tables, texts and images.
+    Predict,
+    /// Texts, conversations and made images.
+    Generate,
+    /// Vectors of texts.
+    Embed,
+    /// The server's counters.
+    Metrics,
+    /// New versions of models.
+    Admin,
 }
 
 /// What `jishi runs` does.

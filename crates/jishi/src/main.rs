@@ -67,6 +67,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Export(args) => commands::transfer::export(&args, json),
         Command::Generate(args) => commands::generate::run(&args, json),
         Command::Serve(args) => commands::serve::run(&args, json),
+        Command::Keys { command, file } => commands::keys::run(command, &file, json),
         Command::Runs { command, root } => commands::runs::run(command, &root, json),
         Command::Plot(args) => commands::plot::run(&args, json),
         Command::Data(command) => commands::data::run(command, json),

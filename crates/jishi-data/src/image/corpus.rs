@@ -107,6 +107,32 @@ impl ImageCorpus {
         Self::of(reading, &data, false)
     }
 
+    /// These pictures, in memory, without labels. `sizes`: `[height, width]` of each before it was scaled.
+    ///
+    /// # Panics
+    /// Where there are not as many sizes as pictures.
+    #[must_use]
+    pub fn of_pictures(pictures: Pictures, sizes: Vec<[usize; 2]>) -> Self {
+        assert_eq!(pictures.len(), sizes.len(), "a size for each picture");
+        let n = pictures.len();
+        Self {
+            pictures: Arc::new(pictures),
+            labels: None,
+            sizes,
+            objects: None,
+            rows: [(0..n as u32).collect(), Vec::new(), Vec::new()],
+            paths: (0..n).map(|i| i.to_string()).collect(),
+            ledger: Ledger::default(),
+            digests: Vec::new(),
+            ready_made: false,
+            dropped: Ledger::default(),
+            groups: Vec::new(),
+            places: vec![(0, 0); n],
+            keys: vec![None; n],
+            parts: vec![None; n],
+        }
+    }
+
     fn of(reading: Reading, data: &Data, labelled: bool) -> Result<Self, DataError> {
         let ready_made = reading.ready_made();
         let read = reading.finish()?;

@@ -146,8 +146,17 @@ impl Preparation {
     /// # Errors
     /// What is no picture, damaged, cut short or too large.
     pub fn decode(&self, bytes: &[u8]) -> Result<OwnedPicture, Problem> {
+        Ok(self.decode_sized(bytes)?.0)
+    }
+
+    /// As [`Self::decode`], with the picture's `[height, width]` before it was scaled.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_sized(&self, bytes: &[u8]) -> Result<(OwnedPicture, [usize; 2]), Problem> {
         let picture = decode(bytes, self.channels).map_err(|bad| Problem::new(bad.message))?;
-        Ok(self.scaling().apply(picture))
+        let size = [picture.height, picture.width];
+        Ok((self.scaling().apply(picture), size))
     }
 
     /// Where what is on a picture of `[height, width]` is in what the model sees of it. Only of a preparation that sees all

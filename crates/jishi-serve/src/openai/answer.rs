@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jishi_data::text::tokenizer::Tokenizer;
-use jishi_models::generate::{Finish, LogProbability};
+use jishi_models::generate::{Finish, LogProbability, Piece};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -14,6 +14,7 @@ use super::request::Asked;
 use crate::error::ApiError;
 use crate::model::{Kind, Model};
 use crate::scheduler::Event;
+use crate::ticket::Ticket;
 
 /// What all parts of an answer tell.
 pub struct About {
@@ -27,22 +28,27 @@ pub struct About {
     /// Answers to all prompts together.
     pub answers: usize,
     pub log_probabilities: bool,
+    /// What is told of the request.
+    ticket: Arc<Ticket>,
 }
 
 impl About {
-    pub fn new(style: Style, model: &Model, asked: &Asked) -> Self {
+    pub fn new(style: Style, model: &Model, asked: &Asked, ticket: Arc<Ticket>) -> Self {
         let prefix = if style == Style::Chat { "chatcmpl" } else { "cmpl" };
         let tokenizer = match &model.kind {
             Kind::Writes { generator, .. } => Some(Arc::clone(generator.tokenizer())),
             Kind::Predicts { .. } => None,
         };
+        let prompt_tokens = asked.prompts.iter().map(|(tokens, _)| tokens.len()).sum();
+        ticket.reads(prompt_tokens);
         Self {
             style,
             id: format!("{prefix}-{:016x}", RandomState::new().build_hasher().finish()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             model: model.name.clone(),
             tokenizer,
-            prompt_tokens: asked.prompts.iter().map(|(tokens, _)| tokens.len()).sum(),
+            prompt_tokens,
+            ticket,
             answers: asked.prompts.len() * asked.choices,
             log_probabilities: asked.request.log_probabilities.is_some(),
         }
@@ -58,6 +64,11 @@ impl About {
             Value::Object(document) => document,
             _ => Map::new(),
         }
+    }
+
+    /// Tells of a token that was written.
+    pub fn wrote(&self, piece: &Piece) {
+        self.ticket.writes(usize::from(piece.token.is_some()));
     }
 
     /// What an answer took.
@@ -148,6 +159,7 @@ pub async fn collect(about: &About, mut events: UnboundedReceiver<Event>) -> Res
     while choices.iter().any(|c| c.finish.is_none()) {
         match events.recv().await {
             Some(Event::Piece { choice, piece }) => {
+                about.wrote(&piece);
                 choices[choice].text += &piece.text;
                 choices[choice].told.extend(piece.log_probability);
             }

@@ -11,31 +11,30 @@ use jishi_data::write::Values;
 use jishi_recipe::TaskName;
 use serde_json::{Value, json};
 
-use super::{MOST, model};
+use super::MOST;
+use crate::batching::Told;
 use crate::body;
 use crate::error::ApiError;
 use crate::fields::{Fields, string};
+use crate::gate::Call;
 use crate::input::Input;
 use crate::limits::Limits;
-use crate::model::{Kind, Models};
+use crate::model::Kind;
 use crate::predict::json_response;
 
 /// Answers a request.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub async fn embeddings(
-    models: Arc<Models>,
-    headers: HeaderMap,
-    body: Body,
-    limits: Arc<Limits>,
-) -> Result<Response, ApiError> {
-    let bounded = Limits { body: limits.body.min(MOST), ..(*limits).clone() };
+pub async fn embeddings(call: Call, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let Call { limits, ticket, .. } = &call;
+    let bounded = Limits { body: limits.body.min(MOST), ..(**limits).clone() };
     let bytes = body::json_bytes(&headers, body, &bounded).await?;
+    ticket.sent(&bytes);
     let mut fields = Fields::parse(&bytes)?;
     let name = fields.string("model", limits.stop)?;
     let name = name.ok_or_else(|| ApiError::field("model", "expected the name of a model"))?;
-    let model = model(&models, &name)?;
+    let model = call.model(&name)?;
     let Kind::Predicts { batcher, tokenizer: Some(tokenizer), .. } = &model.kind else {
         return Err(ApiError::field("model", "this model gives no vectors for texts"));
     };
@@ -47,17 +46,19 @@ pub async fn embeddings(
         Some("base64") => true,
         Some(_) => return Err(ApiError::field("encoding_format", "expected \"float\" or \"base64\"")),
     };
-    let texts = texts(&mut fields, &limits)?;
+    let texts = texts(&mut fields, limits)?;
     fields.without(&["dimensions"])?;
     fields.end(&["user"])?;
     let (counted, tokenizer) = (texts.clone(), Arc::clone(tokenizer));
     let count = move || counted.iter().map(|t| tokenizer.encode(t).map_or(0, |ids| ids.len())).sum::<usize>();
     let count = tokio::task::spawn_blocking(count);
-    let columns = batcher.predict(Input::Texts(texts)).await?;
+    ticket.predicts(texts.len());
+    let told = batcher.predict(Input::Texts(texts)).await?;
     let tokens = count.await.map_err(|e| ApiError::internal(&e))?;
-    let Some((_, Values::Vectors(vectors))) = columns.first() else {
-        return Err(ApiError::internal(&"a model of embeddings gave none"));
-    };
+    ticket.reads(tokens);
+    let none = || ApiError::internal(&"a model of embeddings gave none");
+    let Told::Rows(columns) = told else { return Err(none()) };
+    let Some((_, Values::Vectors(vectors))) = columns.first() else { return Err(none()) };
     let one = |(index, vector): (usize, &Vec<f64>)| {
         let embedding = if encoded {
             // What the model gives is f32; as f64 it has only been written.

@@ -15,12 +15,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::body;
 use crate::error::ApiError;
+use crate::gate::Call;
 use crate::limits::Limits;
-use crate::model::{Kind, Model, Models};
+use crate::model::Kind;
 use crate::predict::json_response;
 use crate::scheduler::{Event, Job};
+use crate::ticket::Ticket;
 pub use embeddings::embeddings;
 use request::Asked;
+pub use request::{ABSENT, IGNORED};
 
 /// Bytes of a body of these requests at most: prompts are short beside tables and images.
 const MOST: usize = 8 << 20;
@@ -40,23 +43,26 @@ pub enum Style {
 /// Everything that is wrong with it.
 pub async fn complete(
     style: Style,
-    models: Arc<Models>,
+    call: Call,
     headers: HeaderMap,
     body: Body,
-    limits: Arc<Limits>,
-    client: String,
 ) -> Result<Response, ApiError> {
-    let bounded = Limits { body: limits.body.min(MOST), ..(*limits).clone() };
+    let Call { limits, ticket, .. } = &call;
+    let bounded = Limits { body: limits.body.min(MOST), ..(**limits).clone() };
     let bytes = body::json_bytes(&headers, body, &bounded).await?;
-    let deadline = std::time::Instant::now() + limits.request;
+    ticket.sent(&bytes);
+    let (deadline, ticket) = (std::time::Instant::now() + limits.request, Arc::clone(ticket));
     // Tokens and grammars take a while.
-    let read = tokio::task::spawn_blocking(move || request::read(style, &bytes, &models, &limits));
+    let read = tokio::task::spawn_blocking(move || request::read(style, &bytes, &call));
     let asked = read.await.map_err(|e| ApiError::internal(&e))??;
     let (model, streams) = (Arc::clone(&asked.model), asked.streams);
-    let about = answer::About::new(style, &model, &asked);
-    let events = begin(asked, client, deadline)?;
+    let about = answer::About::new(style, &model, &asked, Arc::clone(&ticket));
+    let events = begin(asked, &ticket, deadline)?;
     match streams {
-        Some(usage) => Ok(stream::response(about, events, usage)),
+        Some(usage) => {
+            ticket.streams();
+            Ok(stream::response(about, events, usage))
+        }
         None => Ok(json_response(answer::collect(&about, events).await?.to_string().into_bytes())),
     }
 }
@@ -64,7 +70,7 @@ pub async fn complete(
 /// Hands prompts to the model's thread.
 fn begin(
     asked: Asked,
-    client: String,
+    ticket: &Arc<Ticket>,
     deadline: std::time::Instant,
 ) -> Result<UnboundedReceiver<Event>, ApiError> {
     let Kind::Writes { scheduler, generator } = &asked.model.kind else {
@@ -79,29 +85,35 @@ fn begin(
         if searches {
             // A beam search is the recipe's wish: it needs all of a model's sequences at a time, and knows no others.
             let (generator, request) = (Arc::clone(generator), asked.request.clone());
+            let ticket = Arc::downgrade(ticket);
             tokio::task::spawn_blocking(move || {
-                search(&generator, &prompt, &request, [first, asked.choices], &events);
+                let tokens = search(&generator, &prompt, &request, [first, asked.choices], &events);
+                if let Some(ticket) = ticket.upgrade() {
+                    ticket.writes(tokens);
+                }
             });
             continue;
         }
-        scheduler.submit(Job { prompt, choices, first, most, client: client.clone(), deadline, events })?;
+        let client = ticket.client();
+        scheduler.submit(Job { prompt, choices, first, most, client, deadline, events })?;
     }
     Ok(heard)
 }
 
+/// Gives the number of tokens that were written.
 fn search(
     generator: &jishi_train::job::language::generate::TextGenerator,
     prompt: &[u32],
     request: &jishi_train::job::language::generate::Request,
     [first, choices]: [usize; 2],
     events: &tokio::sync::mpsc::UnboundedSender<Event>,
-) {
+) -> usize {
     let written = generator.generate(prompt, request, &mut |_| std::ops::ControlFlow::Continue(()));
     let written = match written {
         Ok(written) => written,
         Err(error) => {
             let _ = events.send(Event::Failed(error.into()));
-            return;
+            return 0;
         }
     };
     for choice in first..first + choices {
@@ -110,9 +122,5 @@ fn search(
         let (finish, tokens) = (written.finish, written.tokens.len());
         let _ = events.send(Event::Done { choice, finish, tokens });
     }
-}
-
-/// The model that a request names.
-fn model(models: &Models, name: &str) -> Result<Arc<Model>, ApiError> {
-    models.find(name).cloned().ok_or_else(|| ApiError::no_model(name))
+    written.tokens.len()
 }

@@ -7,14 +7,15 @@ use jishi_models::generate::{Generation, Grammar};
 use jishi_train::job::language::generate::{Request, TextGenerator};
 use serde_json::Value;
 
-use super::{Style, model, prompt};
+use super::{Style, prompt};
 use crate::error::ApiError;
 use crate::fields::{Fields, string};
+use crate::gate::Call;
 use crate::limits::Limits;
-use crate::model::{Kind, Model, Models};
+use crate::model::{Kind, Model};
 
 /// Fields without an effect on the answer here.
-const IGNORED: [&str; 12] = [
+pub const IGNORED: [&str; 12] = [
     "user",
     "metadata",
     "store",
@@ -29,7 +30,7 @@ const IGNORED: [&str; 12] = [
     "modalities",
 ];
 /// Fields with an effect that is not there.
-const ABSENT: [&str; 12] = [
+pub const ABSENT: [&str; 12] = [
     "frequency_penalty",
     "presence_penalty",
     "logit_bias",
@@ -62,11 +63,12 @@ pub struct Asked {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read(style: Style, bytes: &[u8], models: &Models, limits: &Limits) -> Result<Asked, ApiError> {
+pub fn read(style: Style, bytes: &[u8], call: &Call) -> Result<Asked, ApiError> {
+    let limits = &*call.limits;
     let mut fields = Fields::parse(bytes)?;
     let name = fields.string("model", limits.stop)?;
     let name = name.ok_or_else(|| ApiError::field("model", "expected the name of a model"))?;
-    let model = model(models, &name)?;
+    let model = call.model(&name)?;
     let Kind::Writes { generator, .. } = &model.kind else {
         let message = format!("this model writes no text: ask `/v1/models/{}/predict`", model.name);
         return Err(ApiError::field("model", message));

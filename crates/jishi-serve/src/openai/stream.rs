@@ -94,6 +94,7 @@ impl Stream {
     }
 
     fn piece(&mut self, choice: usize, piece: &Piece) {
+        self.about.wrote(piece);
         let told = piece.log_probability.as_slice();
         if piece.text.is_empty() && told.is_empty() {
             return;

@@ -11,6 +11,7 @@ mod round;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::error::ApiError;
 use crate::fair::FairQueue;
 use crate::limits::Limits;
+use crate::metrics::ModelStats;
 use round::Round;
 
 /// Tokens of a prompt that a round reads.
@@ -85,13 +87,13 @@ impl Scheduler {
     ///
     /// # Errors
     /// The system's, where there is no thread.
-    pub fn start<S>(source: Arc<S>, limits: &Limits) -> std::io::Result<Self>
+    pub fn start<S>(source: Arc<S>, limits: &Limits, stats: Arc<ModelStats>) -> std::io::Result<Self>
     where
         S: AsRef<Decoder> + Send + Sync + 'static,
     {
         let (sender, receiver) = sync_channel(limits.waiting.max(1));
         let limits = limits.clone();
-        let run = move || work((*source).as_ref(), &receiver, &limits);
+        let run = move || work((*source).as_ref(), &receiver, &limits, &stats);
         std::thread::Builder::new().name("jishi-write".into()).spawn(run)?;
         Ok(Self { sender })
     }
@@ -108,9 +110,9 @@ impl Scheduler {
     }
 }
 
-fn work(decoder: &Decoder, receiver: &Receiver<Job>, limits: &Limits) {
+fn work(decoder: &Decoder, receiver: &Receiver<Job>, limits: &Limits, stats: &ModelStats) {
     let mut queue: FairQueue<Job> = FairQueue::default();
-    let mut round = Round::new(decoder, limits);
+    let mut round = Round::new(decoder, limits, stats);
     let mut open = true;
     while open || !queue.is_empty() || !round.is_empty() {
         if round.is_empty() && queue.is_empty() {
@@ -142,6 +144,9 @@ fn work(decoder: &Decoder, receiver: &Receiver<Job>, limits: &Limits) {
             }
         }
         round.run(now);
+        // Where old and new version of a model both write, the new one has the last word.
+        stats.waiting.store(queue.len() as i64, Ordering::Relaxed);
+        stats.running.store(round.len() as i64, Ordering::Relaxed);
     }
 }
 

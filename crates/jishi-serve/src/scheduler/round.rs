@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use jishi_models::generate::{Finish, Generation, Piece};
@@ -12,6 +13,7 @@ use super::prefix::Prefixes;
 use super::{Event, Job, PART};
 use crate::error::ApiError;
 use crate::limits::Limits;
+use crate::metrics::ModelStats;
 
 /// Share of the memory for keys and values that prompts of before may take.
 const PREFIX_SHARE: usize = 4;
@@ -45,10 +47,11 @@ pub struct Round<'a> {
     memory: usize,
     /// Of a position of a text.
     position_bytes: usize,
+    stats: &'a ModelStats,
 }
 
 impl<'a> Round<'a> {
-    pub fn new(decoder: &'a Decoder, limits: &Limits) -> Self {
+    pub fn new(decoder: &'a Decoder, limits: &Limits, stats: &'a ModelStats) -> Self {
         const PROBE: usize = 64;
         let room = PROBE.min(decoder.config().context).max(1);
         Self {
@@ -59,7 +62,13 @@ impl<'a> Round<'a> {
             reading: VecDeque::new(),
             writing: Vec::new(),
             decoder,
+            stats,
         }
+    }
+
+    /// Answers that are written or whose prompts are read.
+    pub fn len(&self) -> usize {
+        self.writing.len() + self.reading.iter().map(|r| r.job.choices.len()).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -78,16 +87,16 @@ impl<'a> Round<'a> {
         if self.is_empty() {
             return true;
         }
-        let count = self.writing.len() + self.reading.iter().map(|r| r.job.choices.len()).sum::<usize>();
         let taken = self.writing.iter().map(|w| w.bytes).sum::<usize>()
             + self.reading.iter().map(|r| r.bytes * r.job.choices.len()).sum::<usize>();
-        count + job.choices.len() <= self.sequences
+        self.len() + job.choices.len() <= self.sequences
             && taken + self.bytes(job) * job.choices.len() <= self.memory
     }
 
     /// Lets a job in.
     pub fn admit(&mut self, job: Job) {
         let (bytes, sequence) = (self.bytes(&job), self.prefixes.begin(self.decoder, &job.prompt));
+        self.stats.tokens_reused.fetch_add(sequence.position() as u64, Ordering::Relaxed);
         self.reading.push_back(Reading { job, sequence, bytes });
     }
 
@@ -177,6 +186,7 @@ impl<'a> Round<'a> {
         if self.writing.is_empty() {
             return;
         }
+        self.stats.batches.record(self.writing.len() as f64);
         let tokens: Vec<u32> = self.writing.iter().map(|w| w.next).collect();
         let mut sequences: Vec<&mut Sequence> = self.writing.iter_mut().map(|w| &mut w.sequence).collect();
         if let Err(error) = self.decoder.step_many(&mut sequences, &tokens) {

@@ -105,7 +105,7 @@ fn texts_beside_others_are_as_alone() {
     {
         let source = decoder(llama, format);
         let limits = Limits { sequences: 5, ..Limits::default() };
-        let scheduler = Scheduler::start(Arc::clone(&source), &limits).unwrap();
+        let scheduler = Scheduler::start(Arc::clone(&source), &limits, Arc::default()).unwrap();
         let mut heard = Vec::new();
         for i in 0..12 {
             let prompt = prompt(i, [1, 2, 30, 131, 260, 128][i % 6]);
@@ -127,7 +127,7 @@ fn texts_beside_others_are_as_alone() {
 #[test]
 fn several_answers_to_a_prompt_and_prompts_that_begin_alike() {
     let source = decoder(true, Format::F32);
-    let scheduler = Scheduler::start(Arc::clone(&source), &Limits::default()).unwrap();
+    let scheduler = Scheduler::start(Arc::clone(&source), &Limits::default(), Arc::default()).unwrap();
     let long = prompt(3, 200);
     // The second time the prompt is known, later a part of it, with an odd and an even number of tokens in common.
     for length in [200, 200, 61, 120] {
@@ -147,7 +147,7 @@ fn several_answers_to_a_prompt_and_prompts_that_begin_alike() {
 #[test]
 fn a_text_ends_where_the_context_does() {
     let source = decoder(false, Format::F32);
-    let scheduler = Scheduler::start(Arc::clone(&source), &Limits::default()).unwrap();
+    let scheduler = Scheduler::start(Arc::clone(&source), &Limits::default(), Arc::default()).unwrap();
     let prompt = prompt(1, CONTEXT - 4);
     let begun = || {
         let options = GenerateOptions { max_tokens: 100, ..options(1) };
@@ -169,7 +169,7 @@ fn a_text_ends_where_the_context_does() {
 fn who_leaves_makes_room_and_who_waits_too_long_is_told() {
     let source = decoder(true, Format::F32);
     let limits = Limits { sequences: 1, ..Limits::default() };
-    let scheduler = Scheduler::start(Arc::clone(&source), &limits).unwrap();
+    let scheduler = Scheduler::start(Arc::clone(&source), &limits, Arc::default()).unwrap();
     let prompt = prompt(2, 40);
     let endless = || {
         let options = GenerateOptions { max_tokens: 250, stop_tokens: Vec::new(), ..options(1) };

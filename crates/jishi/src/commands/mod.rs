@@ -5,6 +5,7 @@ pub mod check;
 pub mod data;
 pub mod evaluate;
 pub mod generate;
+pub mod keys;
 pub mod plot;
 pub mod predict;
 pub mod recipe;

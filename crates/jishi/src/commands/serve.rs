@@ -1,9 +1,9 @@
 //! `jishi serve`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use jishi_serve::input::MOST;
-use jishi_serve::{Limits, ModelSource, Options, ServeError, Server};
+use jishi_serve::settings::{Settings, Weights};
+use jishi_serve::{Options, ServeError, Server};
 use serde_json::json;
 
 use crate::cli::{BenchPrecision, DeviceName, ServeArgs};
@@ -14,10 +14,12 @@ use crate::error::CliError;
 pub fn run(args: &ServeArgs, json: bool) -> Result<(), CliError> {
     let started = Instant::now();
     let device = train::device(DeviceName::Auto)?;
-    let server = Server::bind(options(args))?;
+    let options = options(args)?;
+    let (open, scheme) = (options.keys.is_none(), if options.tls.is_some() { "https" } else { "http" });
+    let server = Server::bind(options)?;
     let address = server.address().map_err(|e| CliError::Failed(e.to_string()))?;
-    eprintln!("listening at http://{address}");
-    if !address.ip().is_loopback() {
+    eprintln!("listening at {scheme}://{address}");
+    if !address.ip().is_loopback() && open {
         eprintln!("warning: others can reach this address, and nobody is asked for a key");
     }
     let progress = |line: &str| eprintln!("{line}");
@@ -29,7 +31,7 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<(), CliError> {
         eprintln!("ready after {milliseconds} ms; Ctrl-C ends");
         if json {
             let names: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
-            let address = format!("http://{address}");
+            let address = format!("{scheme}://{address}");
             println!("{}", json!({ "address": address, "models": names, "milliseconds": milliseconds }));
         }
     };
@@ -40,23 +42,43 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-fn options(args: &ServeArgs) -> Options {
-    let limits = Limits {
-        body: args.max_body,
-        rows: args.max_rows.clamp(1, MOST),
-        sequences: args.max_texts.max(1),
-        waiting: args.max_waiting.max(1),
-        request: Duration::from_secs(args.timeout),
-        arrival: Duration::from_secs(args.arrival_timeout),
-        drain: Duration::from_secs(args.drain),
-        ..Limits::default()
-    };
-    Options {
-        listen: args.listen,
-        models: args.runs.iter().map(|run| ModelSource::parse(run)).collect(),
-        root: args.root.clone(),
-        format: args.weights.map(BenchPrecision::format),
-        limits,
+/// Flags go before the environment, and that before the file.
+fn options(args: &ServeArgs) -> Result<Options, CliError> {
+    let environment =
+        Settings::of_environment(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        }))?;
+    let file = args.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
+    Ok(flags(args).or(environment).or(file).options()?)
+}
+
+fn flags(args: &ServeArgs) -> Settings {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.to_string_lossy().into_owned());
+    let flag = |given: bool| given.then_some(true);
+    Settings {
+        runs: (!args.runs.is_empty()).then(|| args.runs.clone()),
+        listen: args.listen.map(|address| address.to_string()),
+        root: path(&args.root),
+        weights: args.weights.map(|weights| match weights {
+            BenchPrecision::F32 => Weights::F32,
+            BenchPrecision::Bf16 => Weights::Bf16,
+            BenchPrecision::Int8 => Weights::Int8,
+        }),
+        keys: path(&args.keys),
+        no_keys: flag(args.no_keys),
+        tls_cert: path(&args.tls_cert),
+        tls_key: path(&args.tls_key),
+        audit: path(&args.audit),
+        audit_inputs: flag(args.audit_inputs),
+        access_log: flag(args.access_log),
+        watch: args.watch,
+        max_body: args.max_body,
+        max_rows: args.max_rows,
+        max_texts: args.max_texts,
+        max_waiting: args.max_waiting,
+        timeout: args.timeout,
+        arrival_timeout: args.arrival_timeout,
+        drain: args.drain,
     }
 }
 
@@ -67,5 +89,25 @@ impl From<ServeError> for CliError {
             ServeError::Model(error) => error.into(),
             ServeError::System(error) => Self::Failed(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_is_a_flag_and_every_flag_a_setting() {
+        let settings = serde_json::to_value(Settings::default()).unwrap();
+        let settings: BTreeSet<String> = settings.as_object().unwrap().keys().cloned().collect();
+        let command = crate::cli::Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let flags = serve.get_arguments().map(|a| a.get_id().to_string());
+        let flags: BTreeSet<String> = flags.filter(|id| id != "config").collect();
+        assert_eq!(flags, settings);
     }
 }

@@ -4,6 +4,7 @@ use jishi_runs::plots::Raster;
 use serde_json::{Value, json};
 
 use crate::place::Place;
+use crate::serve::{Served, base64};
 
 const SIDE: usize = 64;
 const NAMES: [&str; 2] = ["blue", "red"];
@@ -158,6 +159,27 @@ fn boxes_in_three_formats_to_predictions() {
     assert!(place.read("drawn/large.png").starts_with(b"\x89PNG") && place.exists("drawn/small.png"));
     let fewer = place.json("predict boxes --input new/small.png --score 0.9999");
     assert_eq!(fewer["predictions"].as_array().unwrap().len(), 0);
+
+    // A server finds the same, whatever stands beside an image.
+    let all = place.json("predict boxes --input new")["predictions"].clone();
+    let names = ["large", "small"];
+    let expected = names.map(|name| -> Vec<Value> {
+        let rows = all.as_array().unwrap().iter().filter(|row| row["image"] == format!("{name}.png"));
+        let mut rows: Vec<Value> = rows.cloned().collect();
+        rows.iter_mut().for_each(|row| drop(row.as_object_mut().unwrap().shift_remove("image")));
+        rows
+    });
+    assert!(expected.iter().any(|rows| !rows.is_empty()), "{all}");
+    let server = Served::start(&place, "boxes");
+    let images = names.map(|name| base64(&place.read(&format!("new/{name}.png"))));
+    let path = "/v1/models/boxes/predict";
+    let found = server.post(path, &json!({ "inputs": [images[0], images[1], images[0]] })).ok();
+    for (i, at) in [0, 1, 0].into_iter().enumerate() {
+        assert_eq!(found["predictions"][i], json!({ "objects": expected[at] }), "{i}");
+    }
+    let one = server.ask("POST", path, "image/png", &place.read("new/small.png")).ok();
+    assert_eq!(one["predictions"], json!([{ "objects": expected[1] }]));
+    drop(server);
     let said = place.jishi("predict boxes --input new --score 3").refused().stderr;
     assert!(said.contains("0 to 1"), "{said}");
     let said = place.jishi("export boxes --format safetensors --out x").refused().stderr;

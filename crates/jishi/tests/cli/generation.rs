@@ -1,9 +1,10 @@
 //! Image generation, from pictures without labels to pictures that nobody drew.
 
 use jishi_runs::plots::Raster;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::place::Place;
+use crate::serve::{Served, base64};
 
 /// A grey picture of 12 × 12 pixels: a bright bar, standing or lying.
 fn png(kind: usize, number: usize) -> Vec<u8> {
@@ -137,6 +138,25 @@ fn pictures_without_labels_to_pictures_that_nobody_drew() {
         let own = place.json(&format!("evaluate {name} --data pictures --samples pictures"));
         assert!(own["metrics"]["test"]["fid"].as_f64().unwrap().abs() < 1e-6, "{own}");
     }
+    // A server makes the same.
+    let server = Served::start(&place, "plain residual");
+    for name in ["plain", "residual"] {
+        let path = format!("/v1/models/{name}/generate");
+        let made = server.post(&path, &json!({ "seed": 3, "count": 7 })).ok();
+        assert_eq!((made["seed"].as_u64(), made["model"].as_str()), (Some(3), Some(name)));
+        let file = |i: usize| base64(&place.read(&format!("{name}-few/{i:06}.png")));
+        assert_eq!(made["images"], json!((0..7).map(file).collect::<Vec<_>>()), "{name}");
+        let any = [0, 1].map(|_| server.post(&path, &json!({})).ok());
+        assert_ne!(any[0]["images"], any[1]["images"]);
+        let again = server.post(&path, &json!({ "seed": any[0]["seed"] })).ok();
+        assert_eq!(again["images"], any[0]["images"]);
+    }
+    let path = "/v1/models/plain/generate";
+    server.post(path, &json!({ "count": 0 })).refused(400, "`count`: expected a whole number from 1 to 256");
+    server.post(path, &json!({ "seed": -1 })).refused(400, "`seed`");
+    server.post(path, &json!({ "prompt": "x" })).refused(400, "`prompt`: this field is not known");
+    server.post("/v1/models/plain/predict", &json!({ "inputs": [1] })).refused(400, "/generate");
+    drop(server);
     let said = place.jishi("predict plain --input pictures").refused().stderr;
     assert!(said.contains("jishi generate"), "{said}");
     let said = place.jishi("generate plain --prompt hello").refused().stderr;

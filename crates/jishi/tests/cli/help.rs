@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::place::{Place, snapshot};
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 31] = [
     "",
     "train",
     "check",
@@ -14,6 +14,10 @@ const COMMANDS: [&str; 27] = [
     "export",
     "generate",
     "serve",
+    "keys",
+    "keys add",
+    "keys list",
+    "keys remove",
     "runs",
     "runs list",
     "runs show",
@@ -48,7 +52,7 @@ fn every_command_explains_itself() {
 #[test]
 fn no_command_is_missing_here() {
     let mut listed = 1;
-    for command in ["", "runs", "data", "recipe"] {
+    for command in ["", "keys", "runs", "data", "recipe"] {
         let help = Place::new().jishi(&format!("{command} --help")).ok().stdout;
         let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
         for line in commands.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   ")) {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod builtin;
+mod deploy;
 mod detection;
 mod docs;
 mod generation;
@@ -14,7 +15,10 @@ mod onnx;
 mod place;
 mod pretraining;
 mod serve;
+mod serve_keys;
+mod serve_reload;
 mod serve_text;
+mod serve_tls;
 mod texts;
 mod transfer;
 mod tuned;

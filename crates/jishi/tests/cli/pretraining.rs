@@ -1,9 +1,10 @@
 //! Pre-training on images without labels, and what becomes of its models.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::images::{pictures, png};
 use crate::place::Place;
+use crate::serve::{Served, base64};
 
 fn recipe(name: &str, task: &str, image: &str, model: &str, batch: usize) -> String {
     format!(
@@ -62,6 +63,15 @@ fn learns(place: &Place, text: &str, (metric, least): (&str, f64), width: usize)
     assert_eq!(all[1]["embedding"].as_array().unwrap().len(), width);
     let one = &place.json("predict first --input new/b.png")["predictions"];
     assert_eq!(one[0]["embedding"], all[1]["embedding"]);
+    // A server gives the same vectors.
+    let server = Served::start(place, "first");
+    let images = ["a", "b"].map(|name| base64(&place.read(&format!("new/{name}.png"))));
+    let told = server.post("/v1/models/first/predict", &json!({ "inputs": images })).ok();
+    for i in 0..2 {
+        assert_eq!(told["predictions"][i], json!({ "embedding": all[i]["embedding"] }), "{i}");
+    }
+    server.post("/v1/models/first/generate", &json!({})).refused(400, "makes no images");
+    drop(server);
     for command in ["export first --format onnx --out x/m.onnx", "export first --format safetensors --out x"]
     {
         place.refuses(command, "tells no labels");

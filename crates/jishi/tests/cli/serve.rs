@@ -50,9 +50,14 @@ impl Reply {
 
 impl Served {
     pub fn start(place: &Place, line: &str) -> Self {
+        Self::start_with(place, line, &[])
+    }
+
+    pub fn start_with(place: &Place, line: &str, environment: &[(&str, &str)]) -> Self {
         let mut words = vec!["serve", "--json", "--listen", "127.0.0.1:0"];
         words.extend(line.split_whitespace());
         let mut command = place.command(&words);
+        command.envs(environment.iter().copied());
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -65,7 +70,7 @@ impl Served {
         };
         // Nobody reads what it says from here on, but it must be able to say it.
         std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-        let address = said["address"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+        let address = said["address"].as_str().unwrap().split_once("://").unwrap().1.parse().unwrap();
         Self { child, address, milliseconds: said["milliseconds"].as_u64().unwrap() }
     }
 
@@ -76,9 +81,14 @@ impl Served {
     }
 
     pub fn ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Reply {
+        self.ask_with(method, path, &[("Content-Type", kind)], body)
+    }
+
+    pub fn ask_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let mut stream = self.connect();
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
             self.address,
             body.len()
         );
@@ -96,11 +106,36 @@ impl Served {
         self.ask("POST", path, "application/json", body.to_string().as_bytes())
     }
 
+    /// As [`Self::post`], with a key.
+    pub fn post_with(&self, key: &str, path: &str, body: &Value) -> Reply {
+        let key = format!("Bearer {key}");
+        let headers = [("Content-Type", "application/json"), ("Authorization", &*key)];
+        self.ask_with("POST", path, &headers, body.to_string().as_bytes())
+    }
+
+    /// As [`Self::get`], with a key.
+    pub fn get_with(&self, key: &str, path: &str) -> Reply {
+        self.ask_with("GET", path, &[("Authorization", &format!("Bearer {key}"))], b"")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The value of a line of `/metrics`.
+    #[track_caller]
+    pub fn metric(&self, sample: &str) -> f64 {
+        let text = String::from_utf8(self.get("/metrics").body).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {sample} in {text}")).parse().unwrap()
+    }
+
     /// Tells it to end; gives its exit code and how long it took.
     pub fn end(mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        self.signal("-TERM");
         (self.child.wait().unwrap().code(), started.elapsed())
     }
 }
@@ -143,8 +178,21 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
+pub fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let letter = LETTERS[(n >> (18 - 6 * i) & 63) as usize] as char;
+            out.push(if i <= chunk.len() { letter } else { '=' });
+        }
+    }
+    out
+}
+
 /// Rows of [`houses`] as objects, without the price.
-fn rows(range: std::ops::Range<usize>) -> Vec<Value> {
+pub fn rows(range: std::ops::Range<usize>) -> Vec<Value> {
     let csv = houses(range);
     let mut lines = csv.lines();
     let names: Vec<&str> = lines.next().unwrap().split(',').collect();

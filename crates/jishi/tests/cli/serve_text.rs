@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::images::{RESNET, pictures, png, recipe};
 use crate::place::Place;
-use crate::serve::{Reply, Served};
+use crate::serve::{Reply, Served, base64};
+use crate::serve_keys::until;
 use crate::texts::{RECIPE, messages};
 
 #[test]
@@ -48,6 +49,20 @@ fn images_are_predicted_as_on_the_command_line() {
             });
         }
     });
+    // Several files of a form.
+    let mut form = Vec::new();
+    for i in 0..6 {
+        form.extend_from_slice(
+            b"--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.png\"\r\n\r\n",
+        );
+        form.extend_from_slice(&file(i));
+        form.extend_from_slice(b"\r\n");
+    }
+    form.extend_from_slice(b"--b--\r\n");
+    let kind = "multipart/form-data; boundary=b";
+    assert_eq!(server.ask("POST", path, kind, &form).ok()["predictions"], json!(expected));
+    server.ask("POST", path, kind, &form[..form.len() - 20]).refused(400, "cut short");
+    server.ask("POST", path, "multipart/form-data", &form).refused(400, "boundary");
     server
         .post(path, &json!({ "inputs": ["?"] }))
         .refused(400, "`inputs[0]`: expected an image file in base64");
@@ -57,19 +72,6 @@ fn images_are_predicted_as_on_the_command_line() {
     let mut huge = file(0);
     huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
     server.ask("POST", path, "image/png", &huge).refused(400, "");
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for i in 0..4 {
-            let letter = LETTERS[(n >> (18 - 6 * i) & 63) as usize] as char;
-            out.push(if i <= chunk.len() { letter } else { '=' });
-        }
-    }
-    out
 }
 
 #[test]
@@ -432,6 +434,10 @@ fn clients_that_leave_end_their_texts_and_a_server_ends_when_texts_have() {
         assert!(line.starts_with("HTTP/1.1 200"), "{line}");
         drop(stream);
     }
+    until("nobody is answered any more", || server.metric("jishi_streams{model=\"talk\"}") == 0.0);
+    until("nothing is written any more", || server.metric("jishi_running_texts{model=\"talk\"}") == 0.0);
+    assert!(server.metric("jishi_tokens_out_total{model=\"talk\"}") > 0.0);
+    assert!(server.metric("jishi_cancelled_total{model=\"talk\"}") > 0.0);
     // There is one place, and it is free again at once.
     let started = Instant::now();
     server.post("/v1/completions", &json!({ "model": "talk", "prompt": "call", "max_tokens": 2 })).ok();

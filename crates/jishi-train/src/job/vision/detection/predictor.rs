@@ -97,7 +97,10 @@ impl DetectionPredictor {
     }
 
     /// As [`Self::predict`], of images that were read.
-    fn find(&self, corpus: &ImageCorpus, least: f64) -> Result<Predicted, TrainError> {
+    ///
+    /// # Errors
+    /// A prediction that is not finite.
+    pub fn find(&self, corpus: &ImageCorpus, least: f64) -> Result<Predicted, TrainError> {
         let rows: Vec<u32> = (0..corpus.pictures.len() as u32).collect();
         let scenes = self.scenes(&corpus.pictures, &corpus.sizes, Vec::new());
         let found = self.task.find(&self.model, &scenes, &rows, least as f32)?;
@@ -197,6 +200,15 @@ impl AtWork for DetectionPredictor {
 }
 
 impl Predicted {
+    /// A row for each box of one image.
+    #[must_use]
+    pub fn of_image(&self, image: usize) -> Vec<(String, Values)> {
+        let one = |list: &[String]| list.get(image).cloned().into_iter().collect();
+        let found = self.found.get(image).cloned().into_iter().collect();
+        let only = Self { paths: one(&self.paths), found, names: self.names.clone() };
+        only.columns().0.into_iter().filter(|(name, _)| name != "image").collect()
+    }
+
     /// A row for each box.
     #[must_use]
     pub fn columns(&self) -> (Vec<(String, Values)>, usize) {
