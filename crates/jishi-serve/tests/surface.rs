@@ -98,5 +98,5 @@ fn what_is_there_is_found() {
     assert_eq!(holds(b"POST /v1/embeddings\nContent-Type: application/json\n\n{\"model\":\"a\"}"), Some(404));
     assert_eq!(holds(b"POST /v1/embeddings\n\n{}"), Some(415));
     assert_eq!(holds(b"POST /v1/completions\nContent-Type: application/json\n\n\xff"), Some(400));
-    assert_eq!(holds(b"no request"), None);
+    assert_eq!(holds(b"no-request"), None);
 }

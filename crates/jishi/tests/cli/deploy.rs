@@ -45,7 +45,9 @@ fn settings_are_known() {
     let place = Place::new();
     place.write("serve.toml", text.replace("/etc/jishi/keys.toml", "keys.toml"));
     place.jishi("keys add alice").ok();
-    let refused = place.jishi("serve --config serve.toml --listen 127.0.0.1:0").refused().stderr;
+    let refused = place.jishi("serve --config serve.toml --listen 127.0.0.1:0");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let refused = refused.stderr;
     assert!(refused.contains("/var/lib/jishi/models/house-prices"), "{refused}");
 }
 

@@ -159,8 +159,21 @@ fn boxes_in_three_formats_to_predictions() {
     assert!(place.read("drawn/large.png").starts_with(b"\x89PNG") && place.exists("drawn/small.png"));
     let fewer = place.json("predict boxes --input new/small.png --score 0.9999");
     assert_eq!(fewer["predictions"].as_array().unwrap().len(), 0);
+    let said = place.jishi("predict boxes --input new --score 3").refused().stderr;
+    assert!(said.contains("0 to 1"), "{said}");
+    let said = place.jishi("export boxes --format safetensors --out x").refused().stderr;
+    assert!(said.contains("detection"), "{said}");
+}
 
-    // A server finds the same, whatever stands beside an image.
+#[test]
+fn a_server_finds_what_the_command_line_finds() {
+    let place = Place::new();
+    scenes(&place, 40);
+    place.write("boxes.toml", recipe("boxes", YOLO, 40));
+    place.jishi("train boxes.toml").ok();
+    let large: Vec<u8> = (0..3 * 128 * 192).map(|i| if i / 3 % 192 > 120 { 220 } else { 60 }).collect();
+    place.write("new/large.png", Raster::new(128, 192, 3, &large).to_png());
+    place.write("new/small.png", png(1));
     let all = place.json("predict boxes --input new")["predictions"].clone();
     let names = ["large", "small"];
     let expected = names.map(|name| -> Vec<Value> {
@@ -179,11 +192,6 @@ fn boxes_in_three_formats_to_predictions() {
     }
     let one = server.ask("POST", path, "image/png", &place.read("new/small.png")).ok();
     assert_eq!(one["predictions"], json!([{ "objects": expected[1] }]));
-    drop(server);
-    let said = place.jishi("predict boxes --input new --score 3").refused().stderr;
-    assert!(said.contains("0 to 1"), "{said}");
-    let said = place.jishi("export boxes --format safetensors --out x").refused().stderr;
-    assert!(said.contains("detection"), "{said}");
 }
 
 #[test]

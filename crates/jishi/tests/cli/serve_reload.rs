@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -53,6 +54,13 @@ fn a_new_version_takes_over_without_a_request_that_fails() {
     assert_ne!(expected[0]["predictions"], expected[1]["predictions"]);
     let server = Served::start(&place, "live/houses");
     let (asked, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    /// Whoever asks stops, also where something failed.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -61,16 +69,18 @@ fn a_new_version_takes_over_without_a_request_that_fails() {
                     let answer = server.post(PATH, &inputs).ok();
                     assert!(expected.contains(&answer), "{answer}");
                     asked.fetch_add(1, Ordering::SeqCst);
+                    // A system has so many ports, and each request takes one for a while.
+                    std::thread::sleep(Duration::from_millis(5));
                 }
             });
         }
+        let _end = End(&ended);
         for i in [1, 0, 1] {
             let before = asked.load(Ordering::SeqCst);
             put(&place, ["v1", "v2"][i]);
             until("the new version serves", || version(&server) == expected[i]["version"]);
             until("requests go on", || asked.load(Ordering::SeqCst) > before + 10);
         }
-        ended.store(true, Ordering::SeqCst);
     });
     let predicted = "route=\"/v1/models/{name}/predict\",model=\"houses\"";
     let count = server.metric(&format!("jishi_requests_total{{{predicted},status=\"200\"}}"));
