@@ -131,7 +131,7 @@ impl Keeper {
         let Some(keys) = self.shared.keys() else { return };
         match keys.again() {
             Ok(new) => {
-                eprintln!("{} keys", new.len());
+                eprintln!("there are {} keys now", new.len());
                 self.shared.set_keys(new);
             }
             Err(problems) => {

@@ -20,7 +20,10 @@ pub fn of_predictions(form: &Form, manifest: &PackageManifest, limits: &Limits) 
                 properties.insert(feature.column.clone(), column(feature));
             }
             let required: Vec<&str> = pipeline.features().iter().map(|f| f.column.as_str()).collect();
-            json!({ "type": "object", "properties": properties, "required": required })
+            json!({
+                "type": "object", "properties": properties, "required": required,
+                "additionalProperties": false,
+            })
         }
         Form::Texts { blank } => {
             let least = usize::from(!blank);
@@ -73,23 +76,37 @@ fn one_or_object(key: &str, schema: &Value) -> Value {
     json!({ "anyOf": [schema, object] })
 }
 
-/// Values of an input column.
+/// Values of an input column: of its own type, or as the text that a table would hold.
 fn column(feature: &Feature) -> Value {
-    let (kind, may_miss, mut schema) = match &feature.encoding {
-        Encoding::Number { missing, .. } => ("number", number_may_miss(*missing), json!({})),
+    let (own, text, may_miss) = match &feature.encoding {
+        Encoding::Number { missing, .. } => {
+            let text = json!({ "type": "string", "pattern": "^-?[0-9]{1,15}([.][0-9]{1,15})?$" });
+            ("number", text, number_may_miss(*missing))
+        }
         Encoding::Date { missing, .. } => {
-            ("string", number_may_miss(*missing), json!({ "description": "a date, as 2024-12-31" }))
+            let text = json!({ "type": "string", "format": "date", "description": "a date, as 2024-12-31" });
+            return or_missing(vec![text], number_may_miss(*missing));
         }
         Encoding::Category { boolean: true, missing, .. } => {
-            ("boolean", category_may_miss(*missing), json!({}))
+            let words = json!({ "enum": ["true", "false", "yes", "no", 1, 0] });
+            ("boolean", words, category_may_miss(*missing))
         }
         Encoding::Category { missing, values, .. } => {
             let known: Vec<&String> = values.iter().take(50).collect();
-            ("string", category_may_miss(*missing), json!({ "examples": known }))
+            let text = json!({ "type": "string", "minLength": 1, "examples": known });
+            let other = json!({ "type": ["number", "boolean"] });
+            return or_missing(vec![text, other], category_may_miss(*missing));
         }
     };
-    schema["type"] = if may_miss { json!([kind, "null"]) } else { json!(kind) };
-    schema
+    or_missing(vec![json!({ "type": own }), text], may_miss)
+}
+
+/// An empty text is a value that is missing, as `null` is.
+fn or_missing(mut kinds: Vec<Value>, may_miss: bool) -> Value {
+    if may_miss {
+        kinds.push(json!({ "enum": [null, ""] }));
+    }
+    json!({ "anyOf": kinds })
 }
 
 fn number_may_miss(missing: MissingNumber) -> bool {

@@ -36,7 +36,7 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::hash_map(field(), inner, 0..6).prop_map(|m| Value::from_iter(m)),
+            prop::collection::hash_map(field(), inner, 0..6).prop_map(Value::from_iter),
         ]
     })
 }

@@ -20,7 +20,6 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "a process holds one")]
 pub enum Command {
     /// Train a recipe: prepare data, train, evaluate, package.
     Train(TrainArgs),

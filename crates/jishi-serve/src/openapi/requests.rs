@@ -48,7 +48,10 @@ fn answered(summary: &str, body: Value, object: &str) -> Value {
         "required": ["id", "object", "created", "model", "choices", "usage"],
     });
     let mut operation = post(summary, body, answer);
-    let events = json!({ "schema": { "type": "string" } });
+    // Of each event.
+    let event =
+        json!({ "type": "object", "properties": { "data": { "type": "string" } }, "required": ["data"] });
+    let events = json!({ "schema": event });
     operation["responses"]["200"]["content"]["text/event-stream"] = events;
     operation
 }
@@ -123,7 +126,7 @@ fn sampling(limits: &Limits) -> Vec<(&'static str, Value)> {
 }
 
 fn completion(names: Vec<String>, limits: &Limits) -> Value {
-    let text = json!({ "type": "string", "minLength": 1, "maxLength": limits.text });
+    let text = text(limits);
     let tokens = json!({ "type": "array", "items": { "type": "integer", "minimum": 0 }, "minItems": 1 });
     let texts = json!({ "type": "array", "items": text, "minItems": 1, "maxItems": limits.prompts });
     let lists = json!({ "type": "array", "items": tokens, "minItems": 1, "maxItems": limits.prompts });
@@ -134,7 +137,16 @@ fn completion(names: Vec<String>, limits: &Limits) -> Value {
         ("best_of", whole(1, limits.choices as u64)),
     ];
     fields.extend(sampling(limits));
-    object(&["model", "prompt"], fields)
+    let mut schema = object(&["model", "prompt"], fields);
+    // All answers are given: the best of more are not chosen.
+    let same = |n: usize| {
+        let given = if n == 1 { json!({ "enum": [1, null] }) } else { json!({ "const": n }) };
+        let required: &[&str] = if n == 1 { &[] } else { &["n"] };
+        json!({ "properties": { "n": given, "best_of": { "const": n } }, "required": required })
+    };
+    let none = json!({ "properties": { "best_of": { "type": "null" } } });
+    schema["anyOf"] = std::iter::once(none).chain((1..=limits.choices).map(same)).collect();
+    schema
 }
 
 fn conversation(names: Vec<String>, limits: &Limits) -> Value {
@@ -154,7 +166,12 @@ fn conversation(names: Vec<String>, limits: &Limits) -> Value {
         ("top_logprobs", whole(0, limits.top as u64)),
     ];
     fields.extend(sampling(limits));
-    object(&["model", "messages"], fields)
+    let mut schema = object(&["model", "messages"], fields);
+    schema["anyOf"] = json!([
+        { "properties": { "top_logprobs": { "type": "null" } } },
+        { "properties": { "logprobs": { "const": true } }, "required": ["logprobs"] },
+    ]);
+    schema
 }
 
 fn text(limits: &Limits) -> Value {

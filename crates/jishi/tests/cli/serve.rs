@@ -245,9 +245,18 @@ fn rows_are_predicted_as_on_the_command_line() {
     let model = server.get("/v1/models/houses").ok();
     assert_eq!((model["version"].as_str(), model["task"].as_str()), (Some(version), Some("regression")));
     let items = &model["inputs"]["properties"]["inputs"]["items"];
-    assert_eq!(items["properties"]["area"]["type"], json!(["number", "null"]));
+    assert_eq!(items["properties"]["area"]["anyOf"][0]["type"], "number");
+    assert_eq!(items["properties"]["area"]["anyOf"][2]["enum"], json!([null, ""]));
     assert_eq!(items["required"].as_array().unwrap().len(), 5);
     assert_eq!(model["outputs"][0]["name"], "prediction");
+    let described = server.get("/openapi.json").ok();
+    let body = &described["paths"]["/v1/models/houses/predict"]["post"]["requestBody"]["content"];
+    assert_eq!(body["application/json"]["schema"], model["inputs"]);
+    let page = server.get("/docs");
+    let text = String::from_utf8(page.body.clone()).unwrap();
+    assert!(page.status == 200 && text.contains("/v1/models/houses/predict"), "{text}");
+    // Nothing of it comes from elsewhere, and nothing runs.
+    assert!(!text.contains("<script") && !text.contains("http:") && !text.contains("https:"), "{text}");
 
     let (code, took) = server.end();
     assert_eq!(code, Some(0));
