@@ -12,5 +12,12 @@ if [ -n "$key" ]; then
 else
     set --
 fi
-exec schemathesis run "$address/openapi.json" --checks all --phases examples,coverage,fuzzing \
-    --max-examples 100 --seed 1 --continue-on-failure "$@"
+check() {
+    schemathesis run "$address/openapi.json" --checks all --phases examples,coverage,fuzzing \
+        --max-examples 50 --seed 1 --continue-on-failure "$@"
+}
+text='completions$'
+check --exclude-path-regex "$text" "$@"
+# What a schema can't say of requests for text: a prompt fits into the model's context, and `n` answers to all prompts
+# together have a bound. A request beyond these is refused, although its schema fits.
+check --include-path-regex "$text" --exclude-checks positive_data_acceptance "$@"

@@ -150,7 +150,12 @@ fn completion(names: Vec<String>, limits: &Limits) -> Value {
 }
 
 fn conversation(names: Vec<String>, limits: &Limits) -> Value {
-    let part = object(&["type", "text"], vec![("type", json!({ "const": "text" })), ("text", text(limits))]);
+    // Others than these have no effect.
+    let part = json!({
+        "type": "object",
+        "properties": { "type": { "const": "text" }, "text": text(limits) },
+        "required": ["type", "text"],
+    });
     let content = json!({ "anyOf": [text(limits), { "type": "array", "items": part }] });
     let roles = ["system", "developer", "user", "assistant"];
     let message = json!({

@@ -168,30 +168,36 @@ fn boxes_in_three_formats_to_predictions() {
 #[test]
 fn a_server_finds_what_the_command_line_finds() {
     let place = Place::new();
-    scenes(&place, 40);
-    place.write("boxes.toml", recipe("boxes", YOLO, 40));
+    scenes(&place, 60);
+    place.write("boxes.toml", recipe("boxes", YOLO, 80));
     place.jishi("train boxes.toml").ok();
+    // Also one of another size: its boxes are in its own pixels.
     let large: Vec<u8> = (0..3 * 128 * 192).map(|i| if i / 3 % 192 > 120 { 220 } else { 60 }).collect();
-    place.write("new/large.png", Raster::new(128, 192, 3, &large).to_png());
-    place.write("new/small.png", png(1));
+    place.write("new/0.png", Raster::new(128, 192, 3, &large).to_png());
+    for i in 1..9 {
+        place.write(&format!("new/{i}.png"), png(i));
+    }
     let all = place.json("predict boxes --input new")["predictions"].clone();
-    let names = ["large", "small"];
-    let expected = names.map(|name| -> Vec<Value> {
-        let rows = all.as_array().unwrap().iter().filter(|row| row["image"] == format!("{name}.png"));
-        let mut rows: Vec<Value> = rows.cloned().collect();
-        rows.iter_mut().for_each(|row| drop(row.as_object_mut().unwrap().shift_remove("image")));
-        rows
-    });
+    let expected: Vec<Vec<Value>> = (0..9)
+        .map(|i| {
+            let rows = all.as_array().unwrap().iter().filter(|row| row["image"] == format!("{i}.png"));
+            let mut rows: Vec<Value> = rows.cloned().collect();
+            rows.iter_mut().for_each(|row| drop(row.as_object_mut().unwrap().shift_remove("image")));
+            rows
+        })
+        .collect();
     assert!(expected.iter().any(|rows| !rows.is_empty()), "{all}");
     let server = Served::start(&place, "boxes");
-    let images = names.map(|name| base64(&place.read(&format!("new/{name}.png"))));
+    let image = |i: usize| base64(&place.read(&format!("new/{i}.png")));
     let path = "/v1/models/boxes/predict";
-    let found = server.post(path, &json!({ "inputs": [images[0], images[1], images[0]] })).ok();
-    for (i, at) in [0, 1, 0].into_iter().enumerate() {
-        assert_eq!(found["predictions"][i], json!({ "objects": expected[at] }), "{i}");
+    let images: Vec<String> = (0..9).map(image).collect();
+    let found = server.post(path, &json!({ "inputs": images })).ok();
+    for (i, rows) in expected.iter().enumerate() {
+        assert_eq!(found["predictions"][i], json!({ "objects": rows }), "{i}");
+        // Whatever stands beside an image.
+        let one = server.ask("POST", path, "image/png", &place.read(&format!("new/{i}.png"))).ok();
+        assert_eq!(one["predictions"], json!([{ "objects": rows }]), "{i}");
     }
-    let one = server.ask("POST", path, "image/png", &place.read("new/small.png")).ok();
-    assert_eq!(one["predictions"], json!([{ "objects": expected[1] }]));
 }
 
 #[test]
