@@ -1,13 +1,14 @@
 //! `metrics.jsonl`: one JSON object a record, appended to.
 //!
 //! `{"step":120,"epoch":1.5,"split":"train","loss":0.25,"learning_rate":0.001}`. JSON has no NaN or
-//! infinity: they are written as `null`. Records gather in memory; [`MetricLog::sync`] at a checkpoint
-//! and [`MetricLog::truncate_to`] at a resume keep the log in step with the weights.
+//! infinity: they are written as `null`. Records gather in memory for a moment, so that who watches sees them soon;
+//! [`MetricLog::sync`] at a checkpoint and [`MetricLog::truncate_to`] at a resume keep the log in step with the weights.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jishi_recipe::Problem;
 use serde_json::Value;
@@ -16,6 +17,8 @@ use crate::error::RunError;
 
 /// Records gather up to this many bytes before they go to the system.
 const BUFFER: usize = 1 << 15;
+/// And no longer than this, while there are more.
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// Writes the log.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct MetricLog {
     buffer: Vec<u8>,
     /// Bytes in the file.
     written: u64,
+    /// When records last went to the system.
+    flushed: Instant,
 }
 
 impl MetricLog {
@@ -36,7 +41,13 @@ impl MetricLog {
         let io = |e| RunError::io(path, e);
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(io)?;
         let written = file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok(Self { path: path.to_path_buf(), file, buffer: Vec::with_capacity(2 * BUFFER), written })
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            buffer: Vec::with_capacity(2 * BUFFER),
+            written,
+            flushed: Instant::now(),
+        })
     }
 
     /// Adds a record.
@@ -71,7 +82,8 @@ impl MetricLog {
             number(out, *value);
         }
         out.extend_from_slice(b"}\n");
-        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+        let due = self.buffer.len() >= BUFFER || self.flushed.elapsed() >= LONGEST;
+        if due { self.flush() } else { Ok(()) }
     }
 
     /// Hands all records to the system, for readers of the file.
@@ -91,6 +103,7 @@ impl MetricLog {
         result.map_err(|e| RunError::io(&self.path, e))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        self.flushed = Instant::now();
         Ok(())
     }
 
@@ -184,7 +197,9 @@ pub fn read(path: &Path) -> Result<Vec<Record>, RunError> {
     Ok(records)
 }
 
-fn parse(line: &[u8]) -> Option<Record> {
+/// A line of the log; `None` where it is no record.
+#[must_use]
+pub fn parse(line: &[u8]) -> Option<Record> {
     let Value::Object(map) = serde_json::from_slice(line).ok()? else { return None };
     let mut record = Record { step: 0, epoch: 0.0, split: String::new(), values: BTreeMap::new() };
     for (key, value) in map {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jishi_recipe::Problem;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,12 @@ pub struct RunManifest {
     pub recipe: Value,
     /// SHA-256 of the recipe as resolved.
     pub recipe_sha256: String,
+    /// The folder that relative paths of the recipe start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
+    /// What the process that works on the run, or was the last to, was to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Planned>,
     /// The data files.
     pub data: Vec<Fingerprint>,
     /// Every default that was used.
@@ -72,6 +78,19 @@ pub struct RunManifest {
     pub wall_seconds: f64,
     /// Peak resident memory in bytes, where the system tells.
     pub peak_memory: Option<u64>,
+}
+
+/// What a process that trains is to do, for whoever watches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Optimiser steps of the whole run.
+    pub steps: u64,
+    /// Rows of a step.
+    pub batch: u64,
+    /// Steps that were done when the process began.
+    pub from: u64,
+    /// When its first step began: RFC 3339, UTC.
+    pub began: String,
 }
 
 /// How a run stands.
@@ -275,6 +294,8 @@ impl RunManifest {
             environment: Environment::here(threads),
             recipe_sha256: hex(&Sha256::digest(recipe.to_string())),
             recipe,
+            base: None,
+            plan: None,
             data: Vec::new(),
             defaults: Vec::new(),
             rows: BTreeMap::new(),

@@ -1,8 +1,9 @@
 //! The folder of a run: created, found, listed, removed; one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jishi_recipe::Problem;
 
@@ -15,6 +16,8 @@ use crate::manifest::RunManifest;
 
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = "run.lock";
+/// Hundredths of a second that a lock is tried for.
+const PATIENCE: usize = 20;
 
 /// What to do where a run's name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub enum OnExisting {
     Overwrite,
     /// Refuse.
     Refuse,
+    /// Take the folder where no run is in it yet: its name was kept for this run.
+    Fill,
 }
 
 /// A run's folder. A lock taken by [`RunDir::create`] or [`RunDir::lock`] lasts as long as the value.
@@ -56,7 +61,12 @@ impl RunDir {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match existing {
                     OnExisting::Number => number += 1,
                     OnExisting::Overwrite => return Self::overwrite(path),
-                    OnExisting::Refuse => {
+                    OnExisting::Fill if !is_run(&path) => {
+                        let mut run = Self { path, lock: None };
+                        run.lock()?;
+                        return Ok(run);
+                    }
+                    OnExisting::Refuse | OnExisting::Fill => {
                         return Err(Problem::new("the run's folder is there already")
                             .file(path)
                             .help("choose another name, or go on with `--resume`")
@@ -123,6 +133,13 @@ impl RunDir {
         }
     }
 
+    /// The run of exactly this name under `root`, where there is one. Does not lock it.
+    #[must_use]
+    pub fn named(root: &Path, name: &str) -> Option<Self> {
+        let path = root.join(name);
+        (check_name(name).is_ok() && is_run(&path)).then_some(Self { path, lock: None })
+    }
+
     /// Takes the run for this process, until the value is dropped.
     ///
     /// # Errors
@@ -132,14 +149,30 @@ impl RunDir {
             return Ok(());
         }
         let path = self.path.join(LOCK);
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&path)
             .map_err(|e| RunError::io(&path, e))?;
-        match file.try_lock() {
-            Ok(()) => self.lock = Some(file),
+        // Who asks whether the run is in use has it for a moment too.
+        let mut lock = file.try_lock();
+        for _ in 0..PATIENCE {
+            if !matches!(lock, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            lock = file.try_lock();
+        }
+        match lock {
+            Ok(()) => {
+                // Whom to ask to stop. A disk that is too full for it is no reason not to train.
+                let _ = file
+                    .set_len(0)
+                    .and_then(|()| file.rewind())
+                    .and_then(|()| writeln!(file, "{}", std::process::id()));
+                self.lock = Some(file);
+            }
             Err(TryLockError::WouldBlock) => return Err(RunError::Locked { path: self.path.clone() }),
             Err(TryLockError::Error(e)) => return Err(RunError::io(path, e)),
         }
@@ -153,6 +186,17 @@ impl RunDir {
         self.lock.is_some()
             || File::open(self.path.join(LOCK))
                 .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// The process that has the run, where it tells.
+    #[must_use]
+    pub fn holder(&self) -> Option<u32> {
+        if !self.in_use() {
+            return None;
+        }
+        let mut text = String::new();
+        File::open(self.path.join(LOCK)).ok()?.take(20).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
     }
 
     /// The folder.
@@ -300,7 +344,11 @@ fn run_names(root: &Path) -> Result<Vec<String>, RunError> {
     Ok(names)
 }
 
-fn check_name(name: &str) -> Result<(), Problem> {
+/// Whether a run can have this name.
+///
+/// # Errors
+/// A name that is not letters, digits, `-`, `_` and `.`.
+pub fn check_name(name: &str) -> Result<(), Problem> {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if name.is_empty() || name.len() > 200 || !plain || name.starts_with('.') || name.starts_with('-') {
         return Err(Problem::new(format!(
@@ -362,6 +410,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_was_kept_is_filled_once() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("kept")).unwrap();
+        crate::atomic::write_real(&root.path().join("kept/train.log"), b"hello").unwrap();
+        assert!(RunDir::named(root.path(), "kept").is_none());
+        let run = RunDir::create(root.path(), "kept", OnExisting::Fill).unwrap();
+        assert!(run.file("train.log").exists());
+        assert_eq!(RunDir::named(root.path(), "kept").unwrap().name(), "kept");
+        drop(run);
+        assert!(RunDir::create(root.path(), "kept", OnExisting::Fill).is_err());
+        assert!(
+            RunDir::named(root.path(), "ke").is_none() && RunDir::named(root.path(), "../kept").is_none()
+        );
+    }
+
+    #[test]
     fn one_process_at_a_time() {
         let root = tempfile::tempdir().unwrap();
         let run = make(root.path(), "a");
@@ -372,8 +436,10 @@ mod tests {
         assert!(matches!(overwritten, Err(RunError::Locked { .. })));
         assert!(matches!(RunDir::open(root.path(), "a").unwrap().remove(), Err(RunError::Locked { .. })));
         assert!(run.file(MANIFEST).exists());
+        assert_eq!(again.holder(), Some(std::process::id()));
         drop(run);
         assert!(!again.in_use());
+        assert_eq!(again.holder(), None);
         again.lock().unwrap();
         assert!(again.in_use());
     }

@@ -95,8 +95,9 @@ impl Shared {
 type Answer = Result<Response, ApiError>;
 
 /// All paths.
-pub fn router(shared: Arc<Shared>) -> Router {
+pub fn router(shared: Arc<Shared>, studio: Router<Arc<Shared>>) -> Router {
     Router::new()
+        .merge(studio)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

@@ -4,6 +4,7 @@
 //!   thread of its own ([`batching`]): what waits while it computes is its next batch.
 //! - Text (`/v1/completions`, `/v1/chat/completions`) is that of `jishi generate` for the same prompt and seed, in the
 //!   form of OpenAI's interface. Texts that are written at the same time step together ([`scheduler`]).
+//! - People who would rather look than read have pages ([`studio`]).
 //! - Nothing of a request is believed: every field has a bound ([`Limits`]), and what is wrong is said in one form
 //!   ([`ApiError`]) that tells nothing of the machine. Where there are keys ([`keys`]), a request shows one.
 //! - A package that changes is loaded beside the version that serves, and takes its place once it gives its golden outputs.
@@ -34,6 +35,7 @@ pub mod scheduler;
 pub mod schema;
 pub mod server;
 pub mod settings;
+pub mod studio;
 pub mod surface;
 mod ticket;
 mod tls;

@@ -2,7 +2,7 @@
 //! then takes its place. Requests that have begun end with the version they began with.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -47,6 +47,12 @@ impl Keeper {
     #[must_use]
     pub fn new(sources: Vec<ModelSource>, loading: Loading, shared: Arc<Shared>) -> Self {
         Self { sources, loading, shared, busy: Mutex::default() }
+    }
+
+    /// The package of a model, where it is of one.
+    #[must_use]
+    pub fn package(&self, i: usize) -> Option<PathBuf> {
+        package::find(&self.loading.root, &self.sources.get(i)?.source).ok()
     }
 
     /// Loads all models.

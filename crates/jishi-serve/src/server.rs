@@ -32,6 +32,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::model::{Loading, Model, ModelSource};
 use crate::reload::Keeper;
+use crate::studio;
 use crate::ticket::Books;
 use crate::tls;
 
@@ -67,6 +68,8 @@ pub struct Options {
     pub access_log: bool,
     /// How often packages and keys are looked at; zero for never.
     pub watch: Duration,
+    /// Pages for people, where there are to be any.
+    pub studio: Option<studio::Options>,
 }
 
 /// Why a server does not run.
@@ -90,6 +93,28 @@ pub struct Server {
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     options: Options,
+}
+
+impl Options {
+    /// No models and no pages yet, with the usual bounds.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            models: Vec::new(),
+            root: "runs".into(),
+            format: None,
+            limits: Limits::default(),
+            keys: None,
+            no_keys: false,
+            tls: None,
+            audit: None,
+            audit_inputs: false,
+            access_log: false,
+            watch: Duration::from_secs(1),
+            studio: None,
+        }
+    }
 }
 
 impl Server {
@@ -143,7 +168,8 @@ impl Server {
     ) -> Result<(), ServeError> {
         let Self { runtime, listener, tls, shared, options } = self;
         let (limits, books) = (Arc::clone(&shared.limits), Arc::clone(&shared.books));
-        let Options { models, root, format, watch, .. } = options;
+        let Options { models, root, format, watch, studio: pages, .. } = options;
+        let pages = pages.map(|pages| studio::router(pages, Arc::clone(&shared), device)).unwrap_or_default();
         let loading = Loading {
             root,
             format,
@@ -168,7 +194,7 @@ impl Server {
             let mut load = Some(load);
             let places = Arc::new(Semaphore::new(limits.connections));
             let connections = GracefulShutdown::new();
-            let app = router(Arc::clone(&shared));
+            let app = router(Arc::clone(&shared), pages);
             let signal = told_to_end();
             tokio::pin!(signal);
             let mut again = told_to_reload();

@@ -198,7 +198,6 @@ impl Settings {
         Problems(problems).into_result()?;
         let listen = address.map_err(|e| Problem::new(e.to_string()))?;
         Ok(Options {
-            listen,
             models: runs.iter().map(|run| ModelSource::parse(run)).collect(),
             root: self.root.unwrap_or_else(|| "runs".into()).into(),
             format: self.weights.map(Weights::format),
@@ -210,6 +209,7 @@ impl Settings {
             audit_inputs,
             access_log: self.access_log.unwrap_or_default(),
             watch: seconds(self.watch, Duration::from_secs(1)),
+            ..Options::new(listen)
         })
     }
 }

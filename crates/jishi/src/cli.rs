@@ -23,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a recipe: prepare data, train, evaluate, package.
     Train(TrainArgs),
+    /// Go on with a run that was stopped or killed, exactly where it was.
+    Resume(ResumeArgs),
     /// Find every problem of a recipe before training; estimate memory, disk and time.
     Check(CheckArgs),
     /// Evaluate a run on its own held-out data or on a file.
@@ -42,6 +44,8 @@ pub enum Command {
         #[arg(long, global = true, default_value = "keys.toml", value_name = "FILE")]
         file: PathBuf,
     },
+    /// Watch, compare, start and try runs in a browser.
+    Studio(StudioArgs),
     /// Make a package of a model that others made: a Hugging Face folder, a GGUF file, `hf:ORG/NAME`.
     Import(ImportArgs),
     /// Write a model in a format that others read, and check that it does the same.
@@ -105,6 +109,9 @@ pub struct TrainArgs {
     /// Folder that holds the runs.
     #[arg(long, default_value = "runs", value_name = "DIR")]
     pub out: PathBuf,
+    /// Name of the run. Default: the recipe's name, with a number where that is taken.
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    pub run: Option<String>,
     /// Go on with the last run of this recipe, exactly where it stopped.
     #[arg(long)]
     pub resume: bool,
@@ -114,6 +121,33 @@ pub struct TrainArgs {
     /// Show live curves in the terminal.
     #[arg(long)]
     pub watch: bool,
+}
+
+/// Arguments of `jishi resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Name of a run (or the start of one) under `runs`, or a folder.
+    pub run: String,
+    /// Where to compute.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// Show live curves in the terminal.
+    #[arg(long)]
+    pub watch: bool,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// Arguments of `jishi studio`.
+#[derive(Debug, Args)]
+pub struct StudioArgs {
+    /// Folder that holds the runs.
+    #[arg(default_value = "runs", value_name = "RUNS_FOLDER")]
+    pub root: PathBuf,
+    /// Address and port. The default is for this machine alone.
+    #[arg(long, default_value = "127.0.0.1:8001", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
 }
 
 /// Arguments of `jishi check`.

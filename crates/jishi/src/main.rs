@@ -60,6 +60,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let json = cli.json;
     match cli.command {
         Command::Train(args) => commands::train::run(&args, json),
+        Command::Resume(args) => commands::train::resume(&args, json),
         Command::Check(args) => commands::check::run(&args, json),
         Command::Evaluate(args) => commands::evaluate::run(&args, json),
         Command::Predict(args) => commands::predict::run(&args, json),
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Generate(args) => commands::generate::run(&args, json),
         Command::Serve(args) => commands::serve::run(&args, json),
         Command::Keys { command, file } => commands::keys::run(command, &file, json),
+        Command::Studio(args) => commands::studio::run(&args, json),
         Command::Runs { command, root } => commands::runs::run(command, &root, json),
         Command::Plot(args) => commands::plot::run(&args, json),
         Command::Data(command) => commands::data::run(command, json),

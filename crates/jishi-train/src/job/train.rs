@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use jishi_recipe::{Parsed, Problem, Problems, Recipe};
-use jishi_runs::manifest::{DefaultUsed, Fingerprint, RunManifest, Status};
+use jishi_runs::manifest::{DefaultUsed, Fingerprint, Planned, RunManifest, Status, now};
 use jishi_runs::run::{OnExisting, RunDir};
 use jishi_runs::{EventWriter, MetricLog};
 
@@ -28,7 +28,9 @@ pub struct TrainJob<'a> {
     pub base: &'a Path,
     /// Folder that holds the runs.
     pub root: &'a Path,
-    /// Go on with the last run of this recipe.
+    /// Name of the run in place of the recipe's: the one to go on with, or of a folder without a run.
+    pub run: Option<&'a str>,
+    /// Go on with the last run of this recipe, or with `run`.
     pub resume: bool,
     /// Where to compute: a device with autodiff.
     pub device: &'a Device,
@@ -61,7 +63,7 @@ impl Work for Train<'_, '_> {
             return cross_validate(job, folds, started, observer);
         }
         let subject = folds.prepare(0)?;
-        let place = (job.root, job.parsed.recipe.name.as_str());
+        let place = (job.root, job.run.unwrap_or(&job.parsed.recipe.name));
         train_one(job, &subject, &folds.files, place, started, observer)
     }
 }
@@ -75,7 +77,7 @@ fn cross_validate<S: Subject>(
     let recipe = &job.parsed.recipe;
     data.try_all()?;
     let files = data.files.clone();
-    let run = open_run(job, &files, job.root, &recipe.name)?;
+    let run = open_run(job, &files, job.root, job.run.unwrap_or(&recipe.name))?;
     let mut manifest = begin(job, &run, &files);
     run.write_manifest(&manifest)?;
     run.write("recipe.toml", jishi_recipe::to_toml(recipe).as_bytes())?;
@@ -177,6 +179,13 @@ pub(crate) fn train_one<S: Subject>(
         observer.say(&format!("resuming {} from {from}", run.path().display()));
     }
     let events = EventWriter::create(&run.tensorboard(), resumed.map(|step| step + 1))?;
+    manifest.plan = Some(Planned {
+        steps: trainer.plan().total_steps as u64,
+        batch: recipe.train.batch as u64,
+        from: trainer.progress().step as u64,
+        began: now(),
+    });
+    run.write_manifest(&manifest)?;
 
     observer.begin(&run.name(), trainer.plan(), subject.primary_metric());
     let mut outputs = Outputs {
@@ -240,10 +249,15 @@ pub(crate) fn train_one<S: Subject>(
 
 /// Creates the run's folder, or finds the one to go on with.
 fn open_run(job: &TrainJob<'_>, data: &[Fingerprint], root: &Path, name: &str) -> Result<RunDir, TrainError> {
-    if !job.resume {
-        return Ok(RunDir::create(root, name, OnExisting::Number)?);
-    }
-    let Some(path) = last_run(root, name)? else {
+    // Folds have names of their own.
+    let exact = job.run.is_some() && root == job.root;
+    let found = match (job.resume, exact) {
+        (false, true) => return Ok(RunDir::create(root, name, OnExisting::Fill)?),
+        (false, false) => None,
+        (true, true) => Some(RunDir::open(root, name)?.path().to_owned()),
+        (true, false) => last_run(root, name)?,
+    };
+    let Some(path) = found else {
         return Ok(RunDir::create(root, name, OnExisting::Number)?);
     };
     let mut run = RunDir::open(root, &path.to_string_lossy())?;
@@ -317,6 +331,8 @@ fn begin(job: &TrainJob<'_>, run: &RunDir, data: &[Fingerprint]) -> RunManifest 
         manifest.wall_seconds = old.wall_seconds;
     }
     manifest.data = data.to_vec();
+    manifest.base =
+        std::path::absolute(if job.base.as_os_str().is_empty() { Path::new(".") } else { job.base }).ok();
     manifest.defaults = job
         .parsed
         .provenance

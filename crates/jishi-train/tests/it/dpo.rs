@@ -50,7 +50,7 @@ fn parsed(text: &str) -> Parsed {
 fn run(parsed: &Parsed, base: &Path) -> Result<TrainReport, TrainError> {
     let (stop, device) = (AtomicBool::new(false), device());
     let root = base.join("runs");
-    let job = TrainJob { parsed, base, root: &root, resume: false, device: &device, stop: &stop };
+    let job = TrainJob { parsed, base, root: &root, run: None, resume: false, device: &device, stop: &stop };
     train(&job, &mut Silent)
 }
 
@@ -196,7 +196,8 @@ fn a_stopped_run_asks_its_reference_again_and_ends_as_one_that_was_never_stopped
     let go = |root: &str, resume: bool, step: usize| {
         let (stop, device, root) = (AtomicBool::new(false), device(), place.path().join(root));
         let base = place.path();
-        let job = TrainJob { parsed: &parsed, base, root: &root, resume, device: &device, stop: &stop };
+        let job =
+            TrainJob { parsed: &parsed, base, root: &root, run: None, resume, device: &device, stop: &stop };
         train(&job, &mut StopAt { step, stop: &stop }).unwrap_or_else(|e| panic!("{e}"))
     };
     assert_eq!(go("straight", false, usize::MAX).status, "finished");

@@ -76,7 +76,7 @@ fn place(rows: usize) -> tempfile::TempDir {
 fn run(parsed: &Parsed, base: &Path) -> Result<TrainReport, TrainError> {
     let (stop, device) = (AtomicBool::new(false), device());
     let root = base.join("runs");
-    let job = TrainJob { parsed, base, root: &root, resume: false, device: &device, stop: &stop };
+    let job = TrainJob { parsed, base, root: &root, run: None, resume: false, device: &device, stop: &stop };
     train(&job, &mut Silent)
 }
 

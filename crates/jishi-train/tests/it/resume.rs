@@ -146,7 +146,7 @@ fn run(
     stop_at: Option<usize>,
 ) -> Result<TrainReport, TrainError> {
     let (stop, device) = (AtomicBool::new(false), device());
-    let job = TrainJob { parsed, base: Path::new(""), root, resume, device: &device, stop: &stop };
+    let job = TrainJob { parsed, base: Path::new(""), root, run: None, resume, device: &device, stop: &stop };
     match stop_at {
         Some(step) => train(&job, &mut StopAt { step, stop: &stop }),
         None => train(&job, &mut Silent),

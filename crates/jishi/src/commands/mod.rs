@@ -11,6 +11,7 @@ pub mod predict;
 pub mod recipe;
 pub mod runs;
 pub mod serve;
+pub mod studio;
 pub mod train;
 pub mod transfer;
 pub mod verify_resume;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use jishi_serve::settings::{Settings, Weights};
-use jishi_serve::{Options, ServeError, Server};
+use jishi_serve::{Options, ServeError, Server, studio};
 use serde_json::json;
 
 use crate::cli::{BenchPrecision, DeviceName, ServeArgs};
@@ -49,7 +49,10 @@ fn options(args: &ServeArgs) -> Result<Options, CliError> {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         }))?;
     let file = args.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
-    Ok(flags(args).or(environment).or(file).options()?)
+    let options = flags(args).or(environment).or(file).options()?;
+    // A browser shows no key: where keys are asked for, there are no pages.
+    let pages = options.keys.is_none().then(|| studio::Options::here(&options.root));
+    Ok(Options { studio: pages, ..options })
 }
 
 fn flags(args: &ServeArgs) -> Settings {

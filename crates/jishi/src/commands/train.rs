@@ -1,15 +1,17 @@
 //! `jishi train`.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
-use jishi_recipe::{Problem, TaskName};
+use jishi_recipe::{Parsed, Problem, Provenance, Recipe, TaskName};
+use jishi_runs::RunDir;
 use jishi_runs::table::{Align, text_table, thousands};
 use jishi_train::job::report::TrainReport;
 use jishi_train::job::train::{TrainJob, train};
 
-use crate::cli::{DeviceName, TrainArgs};
-use crate::commands::load;
+use crate::cli::{DeviceName, ResumeArgs, TrainArgs};
+use crate::commands::{Loaded, load};
 use crate::error::CliError;
 use crate::progress::{Progress, duration, short};
 
@@ -18,8 +20,55 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, json: bool) -> Result<(), CliError> {
-    let device = device(args.device)?;
     let loaded = load(&args.recipe)?;
+    let asked = Asked { root: &args.out, run: args.run.as_deref(), resume: args.resume, watch: args.watch };
+    let again = match &args.run {
+        Some(run) => format!("jishi resume {run}"),
+        None => format!("jishi train {} --resume", args.recipe.recipe),
+    };
+    go(&loaded, &asked, args.device, &again, json)
+}
+
+/// `jishi resume`: goes on with a run by what its folder tells.
+pub fn resume(args: &ResumeArgs, json: bool) -> Result<(), CliError> {
+    let found = RunDir::open(&args.root, &args.run)?;
+    let manifest = found.manifest()?;
+    let damaged = |e: &dyn std::fmt::Display| {
+        let problem = Problem::new(format!("the recipe in the run's manifest can't be read: {e}"));
+        CliError::bad(problem.file(found.path()).help("use the version of jishi that began the run"))
+    };
+    let recipe: Recipe = serde_json::from_value(manifest.recipe).map_err(|e| damaged(&e))?;
+    let provenance = manifest.defaults.into_iter();
+    let provenance = provenance.map(|d| Provenance { key: d.key, value: d.value, from: d.from }).collect();
+    let source_text = jishi_recipe::to_toml(&recipe);
+    let loaded = Loaded {
+        parsed: Parsed { recipe, source_text, provenance },
+        base: manifest.base.unwrap_or_default(),
+    };
+    let path = std::fs::canonicalize(found.path()).map_err(|e| damaged(&e))?;
+    let (Some(root), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(damaged(&"the folder has no name"));
+    };
+    let asked = Asked { root, run: Some(name), resume: true, watch: args.watch };
+    go(&loaded, &asked, args.device, &format!("jishi resume {}", args.run), json)
+}
+
+/// What the arguments ask for.
+struct Asked<'a> {
+    root: &'a Path,
+    run: Option<&'a str>,
+    resume: bool,
+    watch: bool,
+}
+
+fn go(
+    loaded: &Loaded,
+    asked: &Asked<'_>,
+    device_name: DeviceName,
+    again: &str,
+    json: bool,
+) -> Result<(), CliError> {
+    let device = device(device_name)?;
     // A second Ctrl-C ends the process at once: checkpoints are never torn.
     let handler = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -30,19 +79,20 @@ pub fn run(args: &TrainArgs, json: bool) -> Result<(), CliError> {
     let job = TrainJob {
         parsed: &loaded.parsed,
         base: &loaded.base,
-        root: &args.out,
-        resume: args.resume,
+        root: asked.root,
+        run: asked.run,
+        resume: asked.resume,
         device: &device,
         stop: &STOP,
     };
-    let report = train(&job, &mut Progress::new(args.watch, &STOP))?;
+    let report = train(&job, &mut Progress::new(asked.watch, &STOP))?;
     if json {
         super::print_json(&report)?;
     } else {
         print!("{}", summary(&report));
     }
     if report.status == "interrupted" {
-        eprintln!("stopped and saved; go on with `jishi train {} --resume`", args.recipe.recipe);
+        eprintln!("stopped and saved; go on with `{again}`");
     }
     Ok(())
 }

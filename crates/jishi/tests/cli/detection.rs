@@ -24,7 +24,7 @@ fn objects(number: usize) -> Vec<(usize, [usize; 4])> {
 }
 
 /// Blue and red boxes on a slope.
-fn png(number: usize) -> Vec<u8> {
+pub fn png(number: usize) -> Vec<u8> {
     let objects = objects(number);
     let value = |i: usize| {
         let (y, x, c) = (i / (3 * SIDE), i / 3 % SIDE, i % 3);
@@ -40,7 +40,7 @@ fn png(number: usize) -> Vec<u8> {
 }
 
 /// The same `n` scenes as COCO JSON, Pascal VOC XML and YOLO text.
-fn scenes(place: &Place, n: usize) {
+pub fn scenes(place: &Place, n: usize) {
     let (mut images, mut boxes) = (Vec::new(), Vec::new());
     for number in 0..n {
         let name = format!("{number:03}");
@@ -75,7 +75,7 @@ fn scenes(place: &Place, n: usize) {
     place.write("yolo/classes.txt", NAMES.join("\n"));
 }
 
-fn recipe(name: &str, model: &str, epochs: usize) -> String {
+pub fn recipe(name: &str, model: &str, epochs: usize) -> String {
     format!(
         r#"name = "{name}"
 task = "detection"
@@ -102,7 +102,7 @@ clip = 10.0
     )
 }
 
-const YOLO: &str = "family = \"yolo\"\nwidth = 8";
+pub const YOLO: &str = "family = \"yolo\"\nwidth = 8";
 const SSD: &str = "family = \"ssd\"\nwidth = 8";
 
 #[test]

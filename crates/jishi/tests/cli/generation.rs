@@ -17,7 +17,7 @@ fn png(kind: usize, number: usize) -> Vec<u8> {
     Raster::new(12, 12, 1, &(0..144).map(value).collect::<Vec<u8>>()).to_png()
 }
 
-fn pictures(place: &Place, folder: &str, n: usize, labels: bool) {
+pub fn pictures(place: &Place, folder: &str, n: usize, labels: bool) {
     for i in 0..n {
         for (kind, name) in ["standing", "lying"].into_iter().enumerate() {
             let path =
@@ -27,7 +27,7 @@ fn pictures(place: &Place, folder: &str, n: usize, labels: bool) {
     }
 }
 
-fn recipe(name: &str, model: &str, more: &str) -> String {
+pub fn recipe(name: &str, model: &str, more: &str) -> String {
     format!(
         r#"name = "{name}"
 task = "image-generation"
@@ -54,7 +54,7 @@ ema = 0.9
     )
 }
 
-const DCGAN: &str = "family = \"dcgan\"\nlatent = 8\nwidth = 4";
+pub const DCGAN: &str = "family = \"dcgan\"\nlatent = 8\nwidth = 4";
 const WGAN: &str = "family = \"wgan-gp\"\nlatent = 8\nwidth = 4\ncritic_steps = 3";
 
 /// A classifier of the pictures with 4 features, as `runs/NAME`.

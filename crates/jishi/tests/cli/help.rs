@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use crate::place::{Place, snapshot};
 
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 33] = [
     "",
     "train",
+    "resume",
     "check",
     "evaluate",
     "predict",
@@ -18,6 +19,7 @@ const COMMANDS: [&str; 31] = [
     "keys add",
     "keys list",
     "keys remove",
+    "studio",
     "runs",
     "runs list",
     "runs show",

@@ -19,6 +19,7 @@ mod serve_keys;
 mod serve_reload;
 mod serve_text;
 mod serve_tls;
+mod studio;
 mod texts;
 mod transfer;
 mod tuned;

@@ -170,7 +170,7 @@ max_tokens = 24
 "#;
 
 /// A copy of a place with a run that writes, and with the same as a folder that has a template of conversations.
-fn talking() -> Place {
+pub fn talking() -> Place {
     static TRAINED: OnceLock<Place> = OnceLock::new();
     let original = TRAINED.get_or_init(|| {
         let place = Place::new();

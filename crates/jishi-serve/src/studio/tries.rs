@@ -1,0 +1,201 @@
+//! Questions to models from the pages that try them.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use serde_json::{Map, Value, json};
+
+use super::asked::{Asked, Reply};
+use super::page::Cx;
+use super::runs::Seen;
+use super::text::T;
+use super::tried::{MOST_IMAGES, Ready};
+use super::try_it::{Outcome, Shape, field_of, shape_of_package, shape_of_served};
+use super::{Studio, try_it};
+use crate::batching::{Columns, Told};
+use crate::error::ApiError;
+use crate::gate::Call;
+use crate::model::{Kind, Models};
+use crate::openai::{self, Style};
+use crate::predict::predict;
+
+/// Who is asked: the model of a run, or one that is served.
+struct Target {
+    name: String,
+    shape: Shape,
+    ready: Arc<Ready>,
+}
+
+async fn target(studio: &Arc<Studio>, first: &str, name: &str) -> Result<Target, ApiError> {
+    if first == "models" {
+        let found = studio.shared.models().find(name).cloned();
+        let model = found.ok_or_else(|| ApiError::no_model(name))?;
+        let shape = shape_of_served(&model);
+        if matches!(shape, Shape::Boxes | Shape::Seed) {
+            let place = studio.shared.models().0.iter().position(|m| m.name == name);
+            let dir = studio.shared.keeper.get().zip(place).and_then(|(keeper, i)| keeper.package(i));
+            let dir = dir.ok_or_else(|| ApiError::not_found("this model has no package to try"))?;
+            let ready = studio.tried.get(name, &dir).await?;
+            return Ok(Target { name: model.name.clone(), shape, ready });
+        }
+        return Ok(Target { name: model.name.clone(), shape, ready: Arc::new(Ready::Served(model)) });
+    }
+    let (own, wanted) = (Arc::clone(studio), name.to_owned());
+    let look = move || {
+        let dir = Seen::find(&own.options.root, &wanted)?.package()?;
+        shape_of_package(&dir).ok().map(|shape| (dir, shape))
+    };
+    let found = tokio::task::spawn_blocking(look).await.map_err(|e| ApiError::internal(&e))?;
+    let (dir, shape) = found.ok_or_else(|| ApiError::not_found("this run has no model to try"))?;
+    let ready = studio.tried.get(name, &dir).await?;
+    Ok(Target { name: name.to_owned(), shape, ready })
+}
+
+/// Answers a question, where it is one.
+pub async fn answer(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
+    let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
+    let (first, name, kind) = match path.as_slice() {
+        [first @ ("runs" | "models"), name, "try"] => (*first, *name, "form"),
+        [first @ ("runs" | "models"), name, "try", kind @ ("text" | "image")] => (*first, *name, *kind),
+        _ => return None,
+    };
+    let target = target(studio, first, name).await;
+    Some(match kind {
+        "form" => form(studio, asked, first, name, target).await,
+        kind => {
+            let reply = match target {
+                Ok(target) if kind == "text" => text(studio, asked, &target).await,
+                Ok(target) => image(studio, asked, &target).await,
+                Err(error) => Err(error),
+            };
+            reply.unwrap_or_else(|error| Reply::api(&error))
+        }
+    })
+}
+
+/// The picture that a generator makes.
+pub async fn picture(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
+    let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
+    let [first @ ("runs" | "models"), name, "grid.png"] = path.as_slice() else { return None };
+    if !asked.acts || asked.method != Method::GET || elsewhere(&asked.headers) {
+        return Some(Reply::api(&ApiError::not_found(T::MayNotActWhy.of(asked.lang))));
+    }
+    let number =
+        |key: &str, default: u64| asked.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(default);
+    let (seed, count) = (number("seed", 42), number("count", 64).clamp(1, MOST_IMAGES as u64) as usize);
+    let made = async {
+        match &*target(studio, first, name).await?.ready {
+            Ready::Makes(worker) => worker.ask((seed, count)).await,
+            _ => Err(ApiError::bad("this model makes no images")),
+        }
+    };
+    Some(match made.await {
+        Ok(png) => Reply::file("image/png", png),
+        Err(error) => Reply::api(&error),
+    })
+}
+
+/// Whether a page of elsewhere asks for a picture: making one takes a while.
+fn elsewhere(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
+    site.is_some_and(|site| !["same-origin", "none"].contains(&site))
+}
+
+/// A form was sent: the answer is the page with what the model said.
+async fn form(
+    studio: &Arc<Studio>,
+    asked: &Asked,
+    first: &str,
+    name: &str,
+    target: Result<Target, ApiError>,
+) -> Reply {
+    let result = match target {
+        Ok(target) => ask(studio, asked, &target).await,
+        Err(error) => Err(error),
+    };
+    let outcome = Outcome { result };
+    let (own, request) = (Arc::clone(studio), asked.clone());
+    let (served, name) = (first == "models", name.to_owned());
+    let page = move || {
+        let cx = Cx::new(&own, &request);
+        if served {
+            try_it::served(&cx, &name, Some(&outcome))
+        } else {
+            try_it::page(&cx, &name, Some(&outcome))
+        }
+    };
+    match tokio::task::spawn_blocking(page).await {
+        Ok(reply) => reply,
+        Err(error) => Reply::api(&ApiError::internal(&error)),
+    }
+}
+
+async fn ask(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Columns, ApiError> {
+    let Ready::Served(model) = &*target.ready else { return Err(ApiError::bad("this model reads no form")) };
+    let Kind::Predicts { batcher, form, .. } = &model.kind else {
+        return Err(ApiError::bad("this model writes text, and predicts nothing"));
+    };
+    let input = match &target.shape {
+        Shape::Rows { pipeline, .. } => {
+            let mut row = Map::new();
+            for feature in pipeline.features() {
+                let given = asked.field(&field_of(&feature.column)).unwrap_or_default().trim();
+                row.insert(feature.column.clone(), value(feature, given));
+            }
+            Value::Object(row)
+        }
+        _ => Value::String(asked.field("text").unwrap_or_default().to_owned()),
+    };
+    let body = json!({ "inputs": [input] }).to_string();
+    match batcher.predict(form.parse(body.as_bytes(), &studio.shared.limits)?).await? {
+        Told::Rows(columns) => Ok(columns),
+        Told::Lists(_) | Told::Files(_) => Err(ApiError::bad("this model reads no form")),
+    }
+}
+
+/// What was typed, as a value of the column.
+fn value(feature: &jishi_data::pipeline::Feature, given: &str) -> Value {
+    if given.is_empty() {
+        return Value::Null;
+    }
+    match feature.kind() {
+        // What is no number goes on as it is: the reader says what it expected.
+        jishi_recipe::ColumnType::Number => match serde_json::from_str::<serde_json::Number>(given) {
+            Ok(number) => Value::Number(number),
+            Err(_) => given
+                .parse::<f64>()
+                .ok()
+                .and_then(serde_json::Number::from_f64)
+                .map_or_else(|| given.into(), Value::Number),
+        },
+        _ => given.into(),
+    }
+}
+
+/// Text is written, and comes bit by bit, as the server's own interface gives it.
+async fn text(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
+    let Ready::Served(model) = &*target.ready else { return Err(ApiError::bad("this model writes no text")) };
+    let mut fields: Map<String, Value> = crate::body::parse(&asked.body)?;
+    fields.insert("model".into(), target.name.clone().into());
+    let style = if fields.contains_key("messages") { Style::Chat } else { Style::Completion };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let models = Arc::new(Models(vec![Arc::clone(model)]));
+    let body = Body::from(Value::Object(fields).to_string());
+    let response = openai::complete(style, Call { models, ..asked.call.clone() }, headers, body).await?;
+    Ok(Reply::response(response))
+}
+
+/// A picture was sent.
+async fn image(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
+    match &*target.ready {
+        Ready::Finds(worker) => Ok(Reply::json(&worker.ask(asked.body.to_vec()).await?)),
+        Ready::Served(model) => {
+            let body = Body::from(asked.body.clone());
+            let response = predict(Arc::clone(model), asked.call.clone(), asked.headers.clone(), body).await?;
+            Ok(Reply::response(response))
+        }
+        Ready::Makes(_) => Err(ApiError::bad("this model makes images, and sees none")),
+    }
+}
