@@ -38,7 +38,7 @@ impl<T> Document<T> {
 ///
 /// # Example
 /// ```
-/// #[derive(serde::Deserialize, schemars::JsonSchema)]
+/// #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 /// #[serde(deny_unknown_fields)]
 /// struct Settings {
 ///     port: u32,

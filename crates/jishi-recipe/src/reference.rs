@@ -10,7 +10,7 @@ pub fn reference_markdown() -> String {
     let recipe = Shape::recipe();
     let mut page = String::from(
         "# Recipe reference\n\n\
-         <!-- Made from crates/jishi-recipe/src/types.rs: JISHI_UPDATE_DOCS=1 cargo test -p jishi-recipe -->\n\n\
+         <!-- Made from crates/jishi-recipe/src/types: JISHI_UPDATE_DOCS=1 cargo test -p jishi-recipe -->\n\n\
          A recipe is one [TOML](https://toml.io) file that describes a whole run. This page lists every key. \
          `jishi recipe schema` prints the same as a JSON Schema, which editors use to complete and check keys.\n\n\
          - A key that is left out takes its default; the run's manifest records every default that was used.\n\

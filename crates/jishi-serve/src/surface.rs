@@ -43,7 +43,7 @@ impl Surface {
         let images = preparation.into_iter().map(|p| Form::Images(Box::new(p)));
         let forms = [Form::Texts { blank: false }, Form::Texts { blank: true }, Form::Seeds];
         Ok(Self {
-            app: router(Arc::new(shared)),
+            app: router(Arc::new(shared), axum::Router::new()),
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
             limits,
             forms: forms.into_iter().chain(images).collect(),

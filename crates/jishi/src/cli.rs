@@ -499,9 +499,9 @@ pub enum DataCommand {
         #[arg(long, short, value_name = "PATH")]
         output: Option<PathBuf>,
     },
-    /// Types, ranges, missing shares, suspicious columns and duplicates of a file.
+    /// Types, ranges, classes, sizes, duplicates and what is broken of a table or of pictures.
     Inspect {
-        /// A path, a glob, or `builtin:NAME`.
+        /// A path, a glob, `builtin:NAME` or `package:NAME`; of pictures also a folder.
         source: String,
         /// The column to predict, to look for leaks.
         #[arg(long)]

@@ -116,13 +116,14 @@ fn the_reference_page_is_that_of_the_types() {
     assert_eq!(found, page, "write it anew: JISHI_UPDATE_DOCS=1 cargo test -p jishi");
 }
 
-/// Names at the start of the lines of a section of a manifest.
+/// Names at the start of the lines of a section of a manifest, also of those for one system.
 fn section_names(manifest: &str, sections: &[&str]) -> Vec<String> {
     let mut names = Vec::new();
     let mut inside = false;
     for line in manifest.lines() {
         if line.starts_with('[') {
-            inside = sections.contains(&line);
+            let ours = |section: &&str| line == *section || line.ends_with(&section.replacen('[', ".", 1));
+            inside = sections.iter().any(ours);
         } else if inside && line.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             names.extend(line.split(['.', ' ', '=']).next().map(str::to_owned));
         }

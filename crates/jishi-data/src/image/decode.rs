@@ -86,6 +86,32 @@ fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<DynamicImage, Bad> {
     Ok(picture)
 }
 
+/// Format and kind of pixel of a picture that [`decode`] takes, in words.
+pub(crate) fn described(bytes: &[u8]) -> (&'static str, String) {
+    let Some(format) = format_of(bytes) else { return ("picture", "unknown".into()) };
+    let name = name_of(format);
+    let read = || ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map(|d| d.color_type());
+    let Ok(Ok(colour)) = catch_unwind(AssertUnwindSafe(read)) else { return (name, "unknown".into()) };
+    // Decoders make colours of a palette. In a PNG file its kind follows height and width.
+    let palette = match format {
+        ImageFormat::Gif => true,
+        ImageFormat::Png => bytes.get(25) == Some(&3),
+        _ => false,
+    };
+    let kind = match (palette, colour.has_color()) {
+        (true, _) => "palette",
+        (_, true) => "colour",
+        _ => "grey",
+    };
+    let deep = match colour.bytes_per_pixel() / colour.channel_count() {
+        2 => ", 16-bit",
+        4 => ", 32-bit",
+        _ => "",
+    };
+    let alpha = if colour.has_alpha() && format != ImageFormat::Gif { ", alpha" } else { "" };
+    (name, format!("{kind}{alpha}{deep}"))
+}
+
 /// Height and width that a picture's first bytes claim, before anything is decoded.
 ///
 /// # Errors

@@ -84,7 +84,8 @@ pub(super) struct Outcome {
     pub digest: Option<(u64, [u8; 32])>,
 }
 
-fn file_bytes(path: &Path) -> Result<Vec<u8>, Bad> {
+/// A file's bytes, where they are not too many.
+pub(super) fn file_bytes(path: &Path) -> Result<Vec<u8>, Bad> {
     let unreadable = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Bad::new("no such file", format!("there is no file {}", path.display()))

@@ -4,7 +4,7 @@
 //! [`SAMPLE`] evenly spaced rows where there are more, so that memory stays bounded.
 
 mod leak;
-mod render;
+pub(crate) mod render;
 
 use std::path::PathBuf;
 

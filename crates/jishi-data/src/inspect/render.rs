@@ -8,9 +8,6 @@ use super::{ColumnReport, Inspection};
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |n: u64, word: &str| {
-            if n == 1 { format!("1 {word}") } else { format!("{} {word}s", thousands(n)) }
-        };
         let files: Vec<String> = self.files.iter().take(3).map(|p| p.display().to_string()).collect();
         let more = self.files.len().saturating_sub(3);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -139,7 +136,12 @@ fn figure(x: f64) -> String {
     }
 }
 
-fn thousands(n: u64) -> String {
+/// A number of things.
+pub(crate) fn plural(n: u64, word: &str) -> String {
+    if n == 1 { format!("1 {word}") } else { format!("{} {word}s", thousands(n)) }
+}
+
+pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, d) in digits.chars().enumerate() {
@@ -152,7 +154,7 @@ fn thousands(n: u64) -> String {
 }
 
 /// On one line, at most `most` characters.
-fn shorten(text: &str, most: usize) -> String {
+pub(crate) fn shorten(text: &str, most: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -148,18 +148,23 @@ impl DetectorConfig {
         }
     }
 
+    /// The part of a box that is on the image: what is beyond its edge can't be seen.
+    #[must_use]
+    pub fn inside(&self, place: Rect) -> Rect {
+        let [height, width, _] = self.shape();
+        let edge = [width as f32, height as f32];
+        std::array::from_fn(|i| place[i].clamp(0.0, edge[i % 2]))
+    }
+
     /// The objects of an image, the surest first: at most `most`, with scores of at least `least`; of boxes of a class that
     /// overlap, the surest.
     #[must_use]
     pub fn find(&self, classes: &[f32], boxes: &[f32], least: f32, most: usize) -> Vec<Found> {
         let (scores, places) = self.scored(classes, boxes);
-        let [height, width, _] = self.shape();
-        let edge = [width as f32, height as f32];
         let n = self.classes();
         let mut found = Vec::new();
-        for (place, scores) in places.iter().zip(scores.chunks_exact(n)) {
-            // What is beyond the edge can't be seen.
-            let place = std::array::from_fn(|i| place[i].clamp(0.0, edge[i % 2]));
+        for (place, scores) in places.into_iter().zip(scores.chunks_exact(n)) {
+            let place = self.inside(place);
             let sure = scores.iter().enumerate().filter(|(_, score)| **score >= least);
             found.extend(sure.map(|(class, score)| Found { class, score: *score, place }));
         }

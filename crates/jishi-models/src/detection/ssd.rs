@@ -27,9 +27,11 @@ const STRIDE: usize = 8;
 /// Width over height of the anchors of a place, besides a larger square.
 const SHAPES: [f32; 5] = [1.0, 2.0, 0.5, 3.0, 1.0 / 3.0];
 /// Anchors of a place.
-const ANCHORS: usize = SHAPES.len() + 1;
+pub const ANCHORS: usize = SHAPES.len() + 1;
 /// What numbers for a box are divided by: middles, sides.
-const VARIANCES: [f32; 2] = [0.1, 0.2];
+pub const VARIANCES: [f32; 2] = [0.1, 0.2];
+/// Logarithm of the most that a side is scaled by: that of an untrained model may be anything.
+pub const LARGEST: f32 = 8.0;
 /// Places without an object that count for each with one.
 const NEGATIVES: usize = 3;
 
@@ -92,7 +94,8 @@ impl SsdConfig {
     }
 
     /// `[height, width]` of every level.
-    fn levels(&self) -> Vec<[usize; 2]> {
+    #[must_use]
+    pub fn levels(&self) -> Vec<[usize; 2]> {
         let [height, width, _] = self.shape;
         let mut level = [height, width];
         for _ in 0..3 {
@@ -105,6 +108,29 @@ impl SsdConfig {
             levels.push(level);
         }
         levels
+    }
+
+    /// The convolutions before the heads.
+    #[must_use]
+    pub fn convolutions(&self) -> Convolutions {
+        let w = self.width;
+        let (stages, second): (Vec<Vec<Layer>>, Vec<Layer>) = match self.backbone {
+            Backbone::Light => (
+                vec![vec![(w, 3, 2)], vec![(2 * w, 3, 2), (2 * w, 3, 1)], vec![(4 * w, 3, 2), (4 * w, 3, 1)]],
+                vec![(8 * w, 3, 2), (8 * w, 3, 1)],
+            ),
+            Backbone::Vgg => (
+                vec![
+                    vec![(w, 3, 1); 2],
+                    vec![(2 * w, 3, 1); 2],
+                    vec![(4 * w, 3, 1); 3],
+                    vec![(8 * w, 3, 1); 3],
+                ],
+                [vec![(8 * w, 3, 1); 3], vec![(16 * w, 3, 1), (16 * w, 1, 1)]].concat(),
+            ),
+        };
+        let of_level = |level| if level == 1 { second.clone() } else { vec![(4 * w, 1, 1), (8 * w, 3, 2)] };
+        Convolutions { stages, extra: (1..self.levels().len()).map(of_level).collect() }
     }
 
     /// A side after a stage of the backbone: a convolution with stride 2 rounds up, pooling down.
@@ -146,7 +172,17 @@ pub fn anchors(config: &SsdConfig) -> Vec<Rect> {
 }
 
 /// Channels, kernel and stride of a convolution.
-type Layer = (usize, usize, usize);
+pub type Layer = (usize, usize, usize);
+
+/// The convolutions of an SSD before its heads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Convolutions {
+    /// Of the stages up to the first level. With [`Backbone::Vgg`], pooling is before every stage but the first, and
+    /// before the first of `extra`.
+    pub stages: Vec<Vec<Layer>>,
+    /// Of each level from the one before.
+    pub extra: Vec<Vec<Layer>>,
+}
 
 /// An SSD.
 #[derive(Module, Debug)]
@@ -174,21 +210,7 @@ impl Ssd {
             };
             layers.iter().enumerate().map(layer).collect()
         };
-        let (stages, second): (Vec<Vec<Layer>>, Vec<Layer>) = match config.backbone {
-            Backbone::Light => (
-                vec![vec![(w, 3, 2)], vec![(2 * w, 3, 2), (2 * w, 3, 1)], vec![(4 * w, 3, 2), (4 * w, 3, 1)]],
-                vec![(8 * w, 3, 2), (8 * w, 3, 1)],
-            ),
-            Backbone::Vgg => (
-                vec![
-                    vec![(w, 3, 1); 2],
-                    vec![(2 * w, 3, 1); 2],
-                    vec![(4 * w, 3, 1); 3],
-                    vec![(8 * w, 3, 1); 3],
-                ],
-                [vec![(8 * w, 3, 1); 3], vec![(16 * w, 3, 1), (16 * w, 1, 1)]].concat(),
-            ),
-        };
+        let Convolutions { stages, extra: levels } = config.convolutions();
         let outputs = |layers: &[Layer]| layers.last().map_or(w, |layer| layer.0);
         let mut inputs = config.shape[2];
         let mut made = Vec::new();
@@ -196,13 +218,11 @@ impl Ssd {
             made.push(group(format!("stages.{i}"), inputs, layers));
             inputs = outputs(layers);
         }
-        let count = config.levels().len();
         let mut widths = vec![inputs];
         let mut extra = Vec::new();
-        for level in 1..count {
-            let layers = if level == 1 { second.clone() } else { vec![(4 * w, 1, 1), (8 * w, 3, 2)] };
-            extra.push(group(format!("extra.{}", level - 1), inputs, &layers));
-            inputs = outputs(&layers);
+        for (i, layers) in levels.iter().enumerate() {
+            extra.push(group(format!("extra.{i}"), inputs, layers));
+            inputs = outputs(layers);
             widths.push(inputs);
         }
         let head = |name: &str, values: usize| -> Vec<Conv> {
@@ -281,8 +301,7 @@ pub fn encode(anchor: Rect, place: Rect) -> [f32; 4] {
 pub fn decode(anchor: Rect, numbers: [f32; 4]) -> Rect {
     let [x, y, w, h] = middle_and_sides(anchor);
     let [of_middle, of_sides] = VARIANCES;
-    // A side of an untrained model may be anything.
-    let side = |number: f32, side: f32| (number * of_sides).clamp(-8.0, 8.0).exp() * side / 2.0;
+    let side = |number: f32, side: f32| (number * of_sides).clamp(-LARGEST, LARGEST).exp() * side / 2.0;
     let (mx, my) = (x + numbers[0] * of_middle * w, y + numbers[1] * of_middle * h);
     let (half_w, half_h) = (side(numbers[2], w), side(numbers[3], h));
     [mx - half_w, my - half_h, mx + half_w, my + half_h]

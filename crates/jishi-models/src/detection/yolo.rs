@@ -23,9 +23,9 @@ use crate::layers::conv::Conv;
 use crate::reference::sizes;
 
 /// Pixels from one place of a level to the next.
-const STRIDES: [usize; 3] = [8, 16, 32];
+pub const STRIDES: [usize; 3] = [8, 16, 32];
 /// Distances, in places of a level, that the side of a box is a distribution over.
-const BINS: usize = 16;
+pub const BINS: usize = 16;
 /// Weights of the three parts of the loss: classes, overlap, distances.
 const WEIGHTS: [f64; 3] = [0.5, 7.5, 1.5];
 /// Score that a new head gives to everything.

@@ -93,7 +93,8 @@ impl GanConfig {
     }
 
     /// The side of the smallest grid, and how often it is doubled.
-    fn stages(&self) -> (usize, usize) {
+    #[must_use]
+    pub fn stages(&self) -> (usize, usize) {
         let (mut side, mut stages) = (self.side, 0);
         while side >= SMALLEST.end && side.is_multiple_of(2) {
             (side, stages) = (side / 2, stages + 1);

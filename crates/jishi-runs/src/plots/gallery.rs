@@ -4,6 +4,8 @@ use super::scene::{Anchor, GREY, INK, LIGHT, Raster, Scene, fit, palette, text_w
 
 /// Pixels between tiles, and around all.
 const GAP: f32 = 12.0;
+/// Pixels around the words of a box's label, of both sides.
+const LABEL: f32 = 6.0;
 /// Font size of captions.
 const SMALL: f32 = 14.0;
 
@@ -102,11 +104,13 @@ fn draw(scene: &mut Scene, tile: &Tile, left: f32, top: f32, side: f32) {
         if boxed.label.is_empty() {
             continue;
         }
-        let label = fit(&boxed.label, SMALL, true, (left + side - x0).max(0.0));
+        let label = fit(&boxed.label, SMALL, true, (width - LABEL).max(0.0));
         let above = if y0 - SMALL - 4.0 > y { y0 } else { y0 + SMALL + 4.0 };
-        let ground = text_width(&label, SMALL, true) + 6.0;
-        scene.rect(x0 - 1.0, above - SMALL - 4.0, x0 + ground, above, color);
-        scene.bold([x0 + 2.0, above - 4.0], &label, SMALL, super::scene::WHITE, Anchor::Start);
+        let ground = text_width(&label, SMALL, true) + LABEL;
+        // What would go beyond the right edge begins further left.
+        let at = x0.min(x + width - ground).max(x);
+        scene.rect(at - 1.0, above - SMALL - 4.0, at + ground, above, color);
+        scene.bold([at + 2.0, above - 4.0], &label, SMALL, super::scene::WHITE, Anchor::Start);
     }
     for (line, text) in tile.caption.iter().enumerate() {
         let at = [left + side / 2.0, top + side + (line + 1) as f32 * (SMALL + 4.0)];

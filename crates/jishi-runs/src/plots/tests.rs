@@ -275,3 +275,26 @@ fn a_gallery() {
     let at = |x: usize, y: usize| &pixels[(y * width + x) * 3..][..3];
     assert_eq!((at(24 + 50, 104 + 50), at(24 - 1, 104 + 50)), (&[255; 3][..], &[228, 231, 235][..]));
 }
+
+#[test]
+fn labels_of_boxes_stay_on_their_picture() {
+    let boxed = |left: f32, label: &str| Boxed {
+        place: [left, 20.0, left + 6.0, 30.0],
+        label: label.into(),
+        color: 1,
+        dashed: false,
+    };
+    let words = ["bird 0.93", "postage stamp 0.88", &"long ".repeat(40)];
+    let boxes = [2.0, 36.0, 39.0].into_iter().zip(words).map(|(left, label)| boxed(left, label)).collect();
+    let raster = Raster::new(30, 40, 1, &[128; 1200]);
+    let scene = annotated(&Tile { raster, caption: Vec::new(), boxes }, 480.0);
+    let mut seen = Vec::new();
+    for shape in &scene.shapes {
+        if let Shape::Text { at: [x, _], text, size, bold, .. } = shape {
+            assert!(*x >= 0.0 && x + scene::text_width(text, *size, *bold) <= 480.0, "{text} at {x}");
+            seen.push((text.clone(), *x));
+        }
+    }
+    assert_eq!((seen[0].0.as_str(), seen[1].0.as_str()), (words[0], words[1]), "nothing is cut that fits");
+    assert!(seen[0].1 < 40.0 && seen[1].1 < 36.0 * 12.0, "one begins at its box, the other further left");
+}

@@ -139,9 +139,12 @@ impl Log {
     }
 }
 
-/// Logs that were looked at, by path and the moment that their run began.
+/// Path of a log, and the moment that its run began.
+type Key = (PathBuf, String);
+
+/// Logs that were looked at.
 #[derive(Debug, Default)]
-pub struct Logs(Mutex<HashMap<(PathBuf, String), Arc<Mutex<Log>>>>);
+pub struct Logs(Mutex<HashMap<Key, Arc<Mutex<Log>>>>);
 
 impl Logs {
     /// A log as it is now.

@@ -87,6 +87,14 @@ pub struct Studio {
     checks: std::sync::Mutex<()>,
 }
 
+impl Studio {
+    /// The package of a model that is served.
+    fn package_of(&self, name: &str) -> Option<PathBuf> {
+        let place = self.shared.models().0.iter().position(|m| m.name == name)?;
+        self.shared.keeper.get()?.package(place)
+    }
+}
+
 /// The paths of the studio.
 pub fn router<S: Clone + Send + Sync + 'static>(
     options: Options,

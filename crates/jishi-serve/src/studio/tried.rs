@@ -2,12 +2,11 @@
 //! or too many are there.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
 use jishi_data::image::claimed_size;
 use jishi_recipe::{Problem, TaskName};
 use jishi_runs::RunError;

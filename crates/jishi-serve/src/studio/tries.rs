@@ -33,9 +33,9 @@ async fn target(studio: &Arc<Studio>, first: &str, name: &str) -> Result<Target,
         let model = found.ok_or_else(|| ApiError::no_model(name))?;
         let shape = shape_of_served(&model);
         if matches!(shape, Shape::Boxes | Shape::Seed) {
-            let place = studio.shared.models().0.iter().position(|m| m.name == name);
-            let dir = studio.shared.keeper.get().zip(place).and_then(|(keeper, i)| keeper.package(i));
-            let dir = dir.ok_or_else(|| ApiError::not_found("this model has no package to try"))?;
+            let dir = studio
+                .package_of(name)
+                .ok_or_else(|| ApiError::not_found("this model has no package to try"))?;
             let ready = studio.tried.get(name, &dir).await?;
             return Ok(Target { name: model.name.clone(), shape, ready });
         }
@@ -65,8 +65,8 @@ pub async fn answer(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
         "form" => form(studio, asked, first, name, target).await,
         kind => {
             let reply = match target {
-                Ok(target) if kind == "text" => text(studio, asked, &target).await,
-                Ok(target) => image(studio, asked, &target).await,
+                Ok(target) if kind == "text" => text(asked, &target).await,
+                Ok(target) => image(asked, &target).await,
                 Err(error) => Err(error),
             };
             reply.unwrap_or_else(|error| Reply::api(&error))
@@ -174,7 +174,7 @@ fn value(feature: &jishi_data::pipeline::Feature, given: &str) -> Value {
 }
 
 /// Text is written, and comes bit by bit, as the server's own interface gives it.
-async fn text(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
+async fn text(asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
     let Ready::Served(model) = &*target.ready else { return Err(ApiError::bad("this model writes no text")) };
     let mut fields: Map<String, Value> = crate::body::parse(&asked.body)?;
     fields.insert("model".into(), target.name.clone().into());
@@ -188,12 +188,13 @@ async fn text(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Re
 }
 
 /// A picture was sent.
-async fn image(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
+async fn image(asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
     match &*target.ready {
         Ready::Finds(worker) => Ok(Reply::json(&worker.ask(asked.body.to_vec()).await?)),
         Ready::Served(model) => {
             let body = Body::from(asked.body.clone());
-            let response = predict(Arc::clone(model), asked.call.clone(), asked.headers.clone(), body).await?;
+            let response =
+                predict(Arc::clone(model), asked.call.clone(), asked.headers.clone(), body).await?;
             Ok(Reply::response(response))
         }
         Ready::Makes(_) => Err(ApiError::bad("this model makes images, and sees none")),

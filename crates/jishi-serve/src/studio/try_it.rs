@@ -140,7 +140,9 @@ pub fn served(cx: &Cx<'_>, name: &str, outcome: Option<&Outcome>) -> Reply {
         return cx.message(StatusCode::FORBIDDEN, T::MayNotAct, T::MayNotActWhy);
     }
     let link = format!("/models/{}", encoded(&model.name));
-    show(cx, &model.name, &link, &shape_of_served(&model), outcome)
+    // A package knows a row to begin with.
+    let shape = cx.studio.package_of(name).and_then(|dir| shape_of_package(&dir).ok());
+    show(cx, &model.name, &link, &shape.unwrap_or_else(|| shape_of_served(&model)), outcome)
 }
 
 fn show(cx: &Cx<'_>, name: &str, link: &str, shape: &Shape, outcome: Option<&Outcome>) -> Reply {

@@ -132,10 +132,10 @@ impl ImageGenerationTask {
     /// # Errors
     /// [`TaskError::NonFinite`] where a model gives no numbers.
     pub fn report(&self, model: &Gan, split: SplitName) -> Result<Measured, TaskError> {
-        let mut evaluation =
-            Evaluation { loss: self.critic_loss(model, split)?, metrics: Default::default() };
+        let samples = if self.judging.is_some() { self.samples } else { 0 };
+        let (loss, made) = self.critic_loss(model, split, samples)?;
+        let mut evaluation = Evaluation { loss, metrics: Default::default() };
         if let Some(judging) = &self.judging {
-            let made = self.maker(model).of_seed(self.seed, self.samples)?;
             let seen = judging.judge.see(&pictures(&self.data.images.preparation, &made))?;
             let (real, moments) = self.real(judging, split)?;
             evaluation.metrics = judged(&judging.judge, &seen, (real, moments), true);
@@ -160,23 +160,35 @@ impl ImageGenerationTask {
         Ok((features, moments))
     }
 
-    /// The critic's mean loss over the real images of a split and as many made ones, without the penalty. It sees batches
-    /// as in training.
-    fn critic_loss(&self, model: &Gan, split: SplitName) -> Result<f64, TaskError> {
+    /// The critic's mean loss over the real images of a split and as many made ones, without the penalty; and the first
+    /// `samples` made ones. The critic sees batches as in training.
+    fn critic_loss(
+        &self,
+        model: &Gan,
+        split: SplitName,
+        samples: usize,
+    ) -> Result<(f64, Vec<OwnedPicture>), TaskError> {
         let (rows, device) = (&self.data.rows[split as usize], self.device.clone().inner());
-        let (model, maker) = (model.valid(), self.maker(model));
-        let mut sum = 0.0;
-        for (i, part) in rows.chunks(self.batch).enumerate() {
-            let first = i * self.batch;
-            let values = maker.values(&maker.latents(self.seed, first..first + part.len()))?;
-            let made = self.data.images.tensor(values, &device);
-            let real = self.data.images.plain(part, &device);
+        let (model, maker, images) = (model.valid(), self.maker(model), &self.data.images);
+        let (mut sum, mut kept) = (0.0, Vec::with_capacity(samples));
+        let all = rows.len().max(samples);
+        for first in (0..all).step_by(self.batch) {
+            let last = (first + self.batch).min(all);
+            let mut values = maker.values(&maker.latents(self.seed, first..last))?;
+            let shown = values.chunks_exact(images.size()).take(samples.saturating_sub(first));
+            kept.extend(shown.map(|values| images.preparation.picture(values)));
+            let part = &rows[first.min(rows.len())..last.min(rows.len())];
+            if part.is_empty() {
+                continue;
+            }
+            values.truncate(part.len() * images.size());
+            let (real, made) = (images.plain(part, &device), images.tensor(values, &device));
             let mut context = Context::training(self.seed, 0, first).with_precision(self.precision);
             let of_part = self.tell(model.critic(), real, made, &mut context);
             sum += f64::from(of_part.into_scalar::<f32>());
         }
         let loss = sum / rows.len().max(1) as f64;
-        if loss.is_finite() { Ok(loss) } else { Err(TaskError::NonFinite { found: loss, row: 0 }) }
+        if loss.is_finite() { Ok((loss, kept)) } else { Err(TaskError::NonFinite { found: loss, row: 0 }) }
     }
 
     /// Sum of the critic's losses, `[1]`.
@@ -231,14 +243,8 @@ impl Task for ImageGenerationTask {
     }
 
     fn parts(&self, rows: &[u32], most: usize, pass: &dyn Fn(usize) -> Context) -> Vec<RealBatch> {
-        let train = &self.data.rows[SplitName::Train as usize];
-        let rows: Vec<u32> = rows.iter().map(|row| train[*row as usize]).collect();
-        let values = self.data.images.changed(&rows, &pass(0));
-        // Constants need no tape.
-        let device = self.device.clone().inner();
-        let size = values.len() / rows.len().max(1);
-        let part = |values: &[f32]| RealBatch { real: self.data.images.tensor(values.to_vec(), &device) };
-        values.chunks(most * size).map(part).collect()
+        let parts = self.data.parts(rows, most, &pass(0), &self.device);
+        parts.into_iter().map(|real| RealBatch { real }).collect()
     }
 
     fn turns(&self) -> usize {
@@ -270,11 +276,10 @@ impl Task for ImageGenerationTask {
     }
 
     fn evaluate(&self, model: &Gan, split: SplitName) -> Result<Evaluation, TaskError> {
-        let mut evaluation =
-            Evaluation { loss: self.critic_loss(model, split)?, metrics: Default::default() };
+        let samples = if self.judging.is_some() { self.samples.min(self.rows(split)) } else { 0 };
+        let (loss, made) = self.critic_loss(model, split, samples)?;
+        let mut evaluation = Evaluation { loss, metrics: Default::default() };
         if let Some(judging) = &self.judging {
-            let count = self.samples.min(self.rows(split));
-            let made = self.maker(model).of_seed(self.seed, count)?;
             let seen = judging.judge.see(&pictures(&self.data.images.preparation, &made))?;
             evaluation.metrics = judged(&judging.judge, &seen, self.real(judging, split)?, false);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use jishi_data::image::{Augmentation, Mix, Pictures, Preparation};
 use jishi_models::Context;
+use jishi_recipe::Image;
 
 /// Pictures, and how they become what a model reads.
 #[derive(Debug, Clone)]
@@ -18,6 +19,16 @@ pub struct Images {
 }
 
 impl Images {
+    /// Pictures that are not changed in training.
+    #[must_use]
+    pub fn plainly(pictures: &Arc<Pictures>, preparation: &Preparation) -> Self {
+        Self {
+            pictures: Arc::clone(pictures),
+            preparation: preparation.clone(),
+            augmentation: Augmentation::new(&Image::default(), preparation),
+        }
+    }
+
     /// As prediction sees them.
     ///
     /// # Shapes

@@ -165,13 +165,8 @@ impl Task for MaskedImageTask {
 
     fn parts(&self, rows: &[u32], most: usize, pass: &dyn Fn(usize) -> Context) -> Vec<MaskedBatch> {
         let data = self.data.as_ref().expect("the loop asks for rows that are there");
-        let train = &data.rows[SplitName::Train as usize];
-        let rows: Vec<u32> = rows.iter().map(|row| train[*row as usize]).collect();
-        let values = data.images.changed(&rows, &pass(0));
-        // Constants need no tape.
-        let device = self.device.clone().inner();
-        let parts = values.chunks(most * data.images.size());
-        parts.map(|values| MaskedBatch { input: data.images.tensor(values.to_vec(), &device) }).collect()
+        let parts = data.parts(rows, most, &pass(0), &self.device);
+        parts.into_iter().map(|input| MaskedBatch { input }).collect()
     }
 
     fn weight(&self, batch: &MaskedBatch) -> f64 {

@@ -1,11 +1,11 @@
 //! What tasks that learn from images without labels have in common.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use jishi_data::image::OwnedPicture;
 use jishi_models::Context;
 use jishi_recipe::Recipe;
 
-use crate::task::{Evaluation, Task, TaskError};
+use crate::task::{Evaluation, SplitName, Task, TaskError};
 use crate::vision::Images;
 
 /// Seed of what is drawn in an evaluation, so that all evaluations of a model see the same.
@@ -18,6 +18,22 @@ pub struct UnlabelledImages {
     pub images: Images,
     /// Images of each split.
     pub rows: [Vec<u32>; 3],
+}
+
+impl UnlabelledImages {
+    /// Some training images, changed at random as a whole batch, in parts of at most `most` images.
+    ///
+    /// # Shapes
+    /// - output: `[images, height, width, channels]` each
+    pub(crate) fn parts(&self, rows: &[u32], most: usize, pass: &Context, device: &Device) -> Vec<Tensor<4>> {
+        let train = &self.rows[SplitName::Train as usize];
+        let rows: Vec<u32> = rows.iter().map(|row| train[*row as usize]).collect();
+        let values = self.images.changed(&rows, pass);
+        // Constants need no tape.
+        let device = device.clone().inner();
+        let parts = values.chunks(most * self.images.size());
+        parts.map(|values| self.images.tensor(values.to_vec(), &device)).collect()
+    }
 }
 
 /// A task that learns from images without labels, and whose model afterwards gives vectors of images.

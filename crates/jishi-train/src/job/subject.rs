@@ -29,8 +29,10 @@ pub trait Subject: Sized {
     /// Sizes of what a model reads, by name: features, or tokens.
     fn inputs(&self) -> Vec<(&'static str, u64)>;
 
-    /// What preparation has to tell.
-    fn notes(&self) -> Vec<String>;
+    /// What preparation has to tell; default: nothing.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The model as training begins.
     ///

@@ -265,7 +265,12 @@ fn open_run(job: &TrainJob<'_>, data: &[Fingerprint], root: &Path, name: &str) -
     run.sweep()?;
     let manifest = run.manifest()?;
     let mut problems = differences(&manifest.recipe, &recipe_json(&job.parsed.recipe), run.path());
-    if manifest.data != data {
+    // The same files may be named from another folder.
+    let content = |all: &[Fingerprint]| -> Vec<_> {
+        let one = |f: &Fingerprint| (f.bytes, f.sha256.clone(), f.modified.clone());
+        all.iter().map(one).collect()
+    };
+    if content(&manifest.data) != content(data) {
         problems.push(
             Problem::new("the data has changed since the run began")
                 .file(run.path())

@@ -103,9 +103,13 @@ pub(crate) fn is_new(out: &Path) -> Result<(), Problem> {
 
 /// What a package's model is given.
 pub(crate) fn domain(package: &Path) -> Result<Domain, TrainError> {
+    Ok(task(package)?.domain())
+}
+
+/// What a package's model is for.
+pub(crate) fn task(package: &Path) -> Result<TaskName, TrainError> {
     let name = package::task(package)?;
-    let task: TaskName = serde_json::from_value(name.into()).map_err(|e| damaged(package, "recipe", &e))?;
-    Ok(task.domain())
+    serde_json::from_value(name.into()).map_err(|e| damaged(package, "recipe", &e))
 }
 
 /// Saves the package of a model that others made.

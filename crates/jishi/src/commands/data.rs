@@ -1,13 +1,15 @@
 //! `jishi data`: built-in data sets, and what a file holds.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use jishi_data::inspect::Inspection;
-use jishi_data::{ReadOptions, builtins};
+use jishi_data::{ReadOptions, builtins, image};
 use jishi_hub::data::catalogue;
 use jishi_recipe::Problem;
 use jishi_runs::error::bytes_words;
 use jishi_runs::table::{Align, text_table};
+use serde::Serialize;
 
 use crate::cli::DataCommand;
 use crate::error::CliError;
@@ -60,16 +62,33 @@ pub fn run(command: DataCommand, json: bool) -> Result<(), CliError> {
         }
         DataCommand::Get { name, output } => get(&name, output.as_deref(), json)?,
         DataCommand::Inspect { source, target } => {
-            let inspection = inspect(&source, target.as_deref())?;
-            if json {
-                let document =
-                    serde_json::to_string(&inspection).map_err(|e| CliError::Failed(e.to_string()))?;
-                println!("{document}");
-            } else {
-                print!("{inspection}");
+            let source = match source.strip_prefix("package:") {
+                Some(name) => {
+                    let root = jishi_hub::data::root().map_err(CliError::bad)?;
+                    let path = jishi_hub::data::resolve(name, &root).map_err(CliError::bad)?;
+                    path.to_string_lossy().into_owned()
+                }
+                None => source,
+            };
+            if image::is_pictures(Path::new(&source)) {
+                if let Some(target) = target {
+                    let problem = Problem::new(format!("pictures have no column `{target}`")).file(source);
+                    return Err(CliError::bad(problem.help("leave out `--target`: their classes are told")));
+                }
+                return show(&image::inspect(Path::new(&source))?, json);
             }
+            show(&inspect(&source, target.as_deref())?, json)?;
         }
     }
+    Ok(())
+}
+
+/// Prints an inspection, as text or as one JSON document.
+fn show<T: Display + Serialize>(inspection: &T, json: bool) -> Result<(), CliError> {
+    if json {
+        return super::print_json(inspection);
+    }
+    print!("{inspection}");
     Ok(())
 }
 

@@ -50,7 +50,7 @@ fn options(args: &ServeArgs) -> Result<Options, CliError> {
         }))?;
     let file = args.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
     let options = flags(args).or(environment).or(file).options()?;
-    // A browser shows no key: where keys are asked for, there are no pages.
+    // Pages do not know yet what a key allows: where keys are asked for, there are none.
     let pages = options.keys.is_none().then(|| studio::Options::here(&options.root));
     Ok(Options { studio: pages, ..options })
 }

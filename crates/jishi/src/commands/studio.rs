@@ -1,6 +1,5 @@
 //! `jishi studio`.
 
-use jishi_serve::settings::Settings;
 use jishi_serve::{Options, Server, studio};
 use serde_json::json;
 

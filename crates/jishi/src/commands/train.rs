@@ -41,10 +41,11 @@ pub fn resume(args: &ResumeArgs, json: bool) -> Result<(), CliError> {
     let provenance = manifest.defaults.into_iter();
     let provenance = provenance.map(|d| Provenance { key: d.key, value: d.value, from: d.from }).collect();
     let source_text = jishi_recipe::to_toml(&recipe);
-    let loaded = Loaded {
-        parsed: Parsed { recipe, source_text, provenance },
-        base: manifest.base.unwrap_or_default(),
-    };
+    let base = manifest.base.unwrap_or_default();
+    // From the same folder, files keep the names that they had.
+    let here = std::env::current_dir().ok().and_then(|here| Some(base.strip_prefix(here).ok()?.to_owned()));
+    let parsed = Parsed { recipe, source_text, provenance };
+    let loaded = Loaded { parsed, base: here.unwrap_or(base) };
     let path = std::fs::canonicalize(found.path()).map_err(|e| damaged(&e))?;
     let (Some(root), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
         return Err(damaged(&"the folder has no name"));

@@ -1,5 +1,6 @@
 //! Image generation, from pictures without labels to pictures that nobody drew.
 
+use jishi_hub::onnx::{Input, Numbers, run};
 use jishi_runs::plots::Raster;
 use serde_json::{Value, json};
 
@@ -15,6 +16,32 @@ fn png(kind: usize, number: usize) -> Vec<u8> {
         if on { 230 - (number * 7 % 30) as u8 } else { (number * 13 % 20) as u8 }
     };
     Raster::new(12, 12, 1, &(0..144).map(value).collect::<Vec<u8>>()).to_png()
+}
+
+/// The graph of a generator makes the package's golden pictures of their latents.
+fn goes_out(place: &Place, name: &str) {
+    place.jishi(&format!("export {name} --format onnx --out {name}-onnx/model.onnx")).ok();
+    let manifest: Value =
+        serde_json::from_str(&place.text(&format!("runs/{name}/model/model.json"))).unwrap();
+    let golden = &manifest["golden"];
+    let numbers = |value: &Value| -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    for i in 0..2 {
+        let latent = numbers(&golden["inputs"][i]["latent"]);
+        let input =
+            Input { name: "latent".into(), shape: vec![1, latent.len()], values: Numbers::F32(latent) };
+        let found = run(&place.path(&format!("{name}-onnx/model.onnx")), &[input]).unwrap().remove(0);
+        assert_eq!((found.name.as_str(), &found.shape), ("images", &vec![1, 1, 12, 12]));
+        let expected = numbers(&golden["outputs"][i]);
+        assert_eq!(found.values.len(), expected.len());
+        for (found, expected) in found.values.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+    let config: Value = serde_json::from_str(&place.text(&format!("{name}-onnx/config.json"))).unwrap();
+    assert_eq!(config["latent"], 8);
+    place.refuses(&format!("export {name} --format safetensors --out x"), "--format onnx");
 }
 
 pub fn pictures(place: &Place, folder: &str, n: usize, labels: bool) {
@@ -117,6 +144,7 @@ fn pictures_without_labels_to_pictures_that_nobody_drew() {
         for metric in ["fid", "kid", "class_share_max"] {
             assert_eq!(again["metrics"]["test"][metric], test[metric], "{metric}");
         }
+        goes_out(&place, name);
         // The same seed makes the same pictures, however many.
         place.jishi(&format!("generate {name} --output a.png --count 9 --seed 3")).ok();
         place.jishi(&format!("generate {name} --output b.png --count 9 --seed 3")).ok();

@@ -10,8 +10,13 @@ use serde_json::Value;
 use crate::place::Place;
 use crate::transfer::Model;
 
-/// A PNG file of `side` × `side` pixels, bright where a class is: left, right or top.
+/// A PNG file of [`pixels`].
 pub fn png(class: usize, number: usize, side: usize) -> Vec<u8> {
+    Raster::new(side, side, 3, &pixels(class, number, side)).to_png()
+}
+
+/// `side` × `side` colours, bright where a class is: left, right or top.
+fn pixels(class: usize, number: usize, side: usize) -> Vec<u8> {
     let bright = |y: usize, x: usize| match class {
         0 => x < side / 2,
         1 => x >= side / 2,
@@ -22,8 +27,30 @@ pub fn png(class: usize, number: usize, side: usize) -> Vec<u8> {
         let noise = (i * 37 + number * 91 + class * 13) % 40;
         (if bright(y, x) { 190 } else { 20 } + noise + 5 * c) as u8
     };
-    let pixels: Vec<u8> = (0..side * side * 3).map(value).collect();
-    Raster::new(side, side, 3, &pixels).to_png()
+    (0..side * side * 3).map(value).collect()
+}
+
+/// Pictures of [`pixels`], by class and number, as a graph of the model in `package` takes them.
+pub fn input(place: &Place, package: &str, pictures: &[(usize, usize)], side: usize) -> Input {
+    let all = pictures.iter().map(|(class, number)| pixels(*class, *number, side)).collect::<Vec<_>>();
+    planes(place, package, &all, [side, side])
+}
+
+/// Pictures of three colours of a size that is the model's, `[height, width]`, as a graph of it takes them.
+pub fn planes(place: &Place, package: &str, pictures: &[Vec<u8>], [height, width]: [usize; 2]) -> Input {
+    let manifest: Value = serde_json::from_str(&place.text(&format!("{package}/model.json"))).unwrap();
+    let preparation = &manifest["preprocessing"]["preparation"];
+    let figure = |key: &str, channel: usize| preparation[key][channel].as_f64().unwrap() as f32;
+    let mut values = Vec::new();
+    for pixels in pictures {
+        for c in 0..3 {
+            let (mean, std) = (figure("mean", c), figure("std", c));
+            let plane = pixels.iter().skip(c).step_by(3);
+            values.extend(plane.map(|v| (f32::from(*v) / 255.0 - mean) / std));
+        }
+    }
+    let shape = vec![pictures.len(), 3, height, width];
+    Input { name: "pixel_values".into(), shape, values: Numbers::F32(values) }
 }
 
 /// A folder for each of the three classes, with `n` pictures each.
@@ -217,10 +244,17 @@ fn fine_tuning_keeps_the_figures_of_the_model_that_it_begins_with() {
     assert!(said.contains("llama") && said.contains("no model of images"), "{said}");
     // One whose tensors are another's is named by them.
     let mut config: Value = serde_json::from_str(&place.text("hf/config.json")).unwrap();
-    config["depths"] = serde_json::json!([2, 1]);
+    config["depths"] = serde_json::json!([2]);
+    config["hidden_sizes"] = serde_json::json!([8]);
     place.write("hf/config.json", config.to_string());
     let said = place.jishi("import hf --out package").refused().stderr;
-    assert!(said.contains("layer1.1.conv1.weight"), "{said}");
+    for words in [
+        "`layer1.1.conv1.weight` of shape [8, 8, 3, 3] is missing",
+        "`layer2.0.conv1.weight` is not part of this model",
+        "`fc.weight` should have shape",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }
 
 #[test]

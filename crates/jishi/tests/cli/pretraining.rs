@@ -1,8 +1,10 @@
 //! Pre-training on images without labels, and what becomes of its models.
 
+use jishi_hub::folder;
+use jishi_hub::onnx::run;
 use serde_json::{Value, json};
 
-use crate::images::{pictures, png};
+use crate::images::{input, pictures, png};
 use crate::place::Place;
 use crate::serve::{Served, base64};
 
@@ -45,6 +47,45 @@ fn simclr(name: &str, image: &str, batch: usize) -> String {
     recipe(name, "image-embedding", image, RESNET, batch)
 }
 
+/// What gives vectors of images goes out as a folder and as a graph, and gives the same there.
+fn goes_out(place: &Place, width: usize) {
+    let pictures = [(0, 3), (1, 4), (2, 5)];
+    for (i, (class, number)) in pictures.into_iter().enumerate() {
+        place.write(&format!("out/{i}.png"), png(class, number, 12));
+    }
+    let told = place.json("predict first --input out")["predictions"].clone();
+    place.jishi("export first --format onnx --out onnx/model.onnx").ok();
+    let found = run(&place.path("onnx/model.onnx"), &[input(place, "runs/first/model", &pictures, 12)]);
+    let found = found.unwrap();
+    assert_eq!((found[0].name.as_str(), &found[0].shape), ("features", &vec![3, width]));
+    for (values, told) in found[0].values.chunks_exact(width).zip(told.as_array().unwrap()) {
+        let told = told["embedding"].as_array().unwrap();
+        for (value, told) in values.iter().zip(told) {
+            assert!((f64::from(*value) - told.as_f64().unwrap()).abs() < 1e-4, "{value} {told}");
+        }
+    }
+    let config: Value = serde_json::from_str(&place.text("onnx/config.json")).unwrap();
+    assert!(config["id2label"].is_null(), "{config}");
+    let vit = config["model_type"] == "vit";
+    assert_eq!(config["architectures"][0], if vit { "ViTModel" } else { "ResNetModel" });
+    assert_eq!(found.len(), if vit { 2 } else { 1 });
+    if vit {
+        assert_eq!((found[1].name.as_str(), &found[1].shape), ("last_hidden_state", &vec![3, 17, width]));
+    }
+
+    place.jishi("export first --format safetensors --out hf").ok();
+    let tensors = folder::read(&place.path("hf")).unwrap().tensors;
+    let has = |name: &str| tensors.meta(name).is_some();
+    if vit {
+        assert!(has("vit.encoder.layer.1.output.dense.bias") && has("decoder.decoder_pred.weight"));
+    } else {
+        assert!(has("layer2.0.conv1.weight"));
+    }
+    assert!(!has("vit.classifier.weight") && !has("fc.weight"));
+    place.refuses("import hf --out package", "`id2label`");
+    place.refuses("export first --format gguf --out x.gguf", "language models");
+}
+
 /// Trains a recipe without labels, and a classifier that begins with its model.
 fn learns(place: &Place, text: &str, (metric, least): (&str, f64), width: usize) {
     place.write("first.toml", text);
@@ -72,13 +113,10 @@ fn learns(place: &Place, text: &str, (metric, least): (&str, f64), width: usize)
     }
     server.post("/v1/models/first/generate", &json!({})).refused(400, "makes no images");
     drop(server);
-    for command in ["export first --format onnx --out x/m.onnx", "export first --format safetensors --out x"]
-    {
-        place.refuses(command, "tells no labels");
-    }
+    goes_out(place, width);
 
-    for train in ["all", "last"] {
-        let model = format!("from = \"runs/first\"\ntrain = \"{train}\"");
+    for (train, from) in [("all", "runs/first"), ("last", "hf")] {
+        let model = format!("from = \"{from}\"\ntrain = \"{train}\"");
         place.write("next.toml", recipe(train, "image-classification", "", &model, 8));
         let report = place.json("train next.toml --set train.epochs=12 --set data.split.by=stratified");
         let accuracy = report["metrics"]["test"]["accuracy"].as_f64().unwrap();

@@ -59,10 +59,14 @@ pub(super) fn read(files: &[PathBuf], root: &Path, first: usize) -> Boxes {
 fn one(file: &Path) -> Result<File, Problem> {
     let bytes =
         std::fs::read(file).map_err(|e| Problem::new(format!("this file can't be read: {e}")).file(file))?;
-    serde_json::from_slice(&bytes).map_err(|e| {
+    of_bytes(&bytes, file)
+}
+
+fn of_bytes(bytes: &[u8], file: &Path) -> Result<File, Problem> {
+    serde_json::from_slice(bytes).map_err(|e| {
         let start = bytes.trim_ascii_start().first();
         if start != Some(&b'{') {
-            return Problem::new(other_format(&bytes, "COCO JSON")).file(file);
+            return Problem::new(other_format(bytes, "COCO JSON")).file(file);
         }
         let line = e.line().max(1) as u64;
         let what = e.to_string();
@@ -71,6 +75,13 @@ fn one(file: &Path) -> Result<File, Problem> {
             "expected `images` (`id`, `file_name`), `annotations` (`image_id`, `category_id`, `bbox`) and `categories` (`id`, `name`)",
         )
     })
+}
+
+/// The boxes of a file's bytes by picture.
+pub(super) fn marks(bytes: &[u8]) -> Result<Vec<Marks>, Problem> {
+    let (file, mut boxes) = (Path::new("boxes.json"), Boxes::default());
+    add(of_bytes(bytes, file)?, file, Path::new(""), 0, &mut boxes);
+    Ok(boxes.found.into_iter().filter_map(|found| found.marks).collect())
 }
 
 fn add(content: File, file: &Path, root: &Path, first: usize, boxes: &mut Boxes) {

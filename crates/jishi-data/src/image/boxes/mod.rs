@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use jishi_recipe::{Fit, Image, Problem};
 
+use super::decode::{Bad, named_like_a_picture};
 use super::found::Found;
 use files::{Tree, looks_like, stem};
 
@@ -58,6 +59,22 @@ pub(super) struct Marks {
     pub missing: bool,
 }
 
+impl Marks {
+    /// That a picture has the size that its labels say.
+    ///
+    /// # Errors
+    /// Another size.
+    pub(super) fn fit(&self, [height, width]: [usize; 2]) -> Result<(), Bad> {
+        match self.size {
+            Some([h, w]) if [h, w] != [height, width] => {
+                let message = format!("its labels are of {h} × {w} pixels, and it has {height} × {width}");
+                Err(Bad::new("another size than its labels say", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A part of a label file that can't be used.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -90,6 +107,35 @@ impl Boxes {
             && parts().any(|part| part == Some(crate::text::corpus::Part::Train))
             && parts().any(|part| part != Some(crate::text::corpus::Part::Train))
     }
+}
+
+/// A format of label files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelFormat {
+    /// A file for all pictures.
+    Coco,
+    /// A file for each.
+    Voc,
+    /// A file for each.
+    Yolo,
+}
+
+/// The boxes that a label file's bytes put on pictures of `[height, width]`, whatever sizes it names.
+///
+/// # Errors
+/// What can't be read.
+pub fn boxes_of(
+    format: LabelFormat,
+    bytes: &[u8],
+    classes: &[String],
+    size: [usize; 2],
+) -> Result<Vec<Object>, Problem> {
+    let marks = match format {
+        LabelFormat::Coco => coco::marks(bytes)?.into_iter().flat_map(|marks| marks.objects).collect(),
+        LabelFormat::Voc => voc::marks(bytes).map_err(Problem::new)?.objects,
+        LabelFormat::Yolo => yolo::of_bytes(bytes, classes).map_err(Problem::new)?,
+    };
+    Ok(marks.iter().filter_map(|mark: &Mark| mark.settle(size).ok()).map(|(object, _)| object).collect())
 }
 
 /// Labels of a kind.
@@ -132,6 +178,36 @@ pub(super) fn read(path: &Path, first: usize) -> Result<Boxes, Problem> {
     }
 }
 
+/// What kind of labels a file or folder surely has, in words: its files look like them.
+pub(super) fn kind_at(path: &Path) -> Option<&'static str> {
+    const KINDS: [&str; 3] = ["COCO JSON", "Pascal VOC XML", "YOLO text"];
+    let start = |file: &Path| {
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(file)
+            .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, 4096), &mut bytes));
+        read.ok().map(|_| bytes)
+    };
+    let looks = |file: &Path, kind: &str| start(file).is_some_and(|bytes| looks_like(&bytes) == kind);
+    if path.is_file() {
+        return match extension(path).as_str() {
+            "json" if names_images(path) && names(path, b"\"categories\"") => Some(KINDS[0]),
+            "yaml" | "yml" => Some(KINDS[2]),
+            _ => None,
+        };
+    }
+    let tree = Tree::read(path).ok()?;
+    let any = |ending: &str, of: &dyn Fn(&Path) -> bool| {
+        tree.files.iter().any(|file| extension(file) == ending && of(file))
+    };
+    match kind_of(path, &tree).ok()? {
+        Kind::Coco(files) => files.iter().any(|file| names_images(file)).then_some(KINDS[0]),
+        Kind::Voc => any("xml", &|file| looks(file, KINDS[1])).then_some(KINDS[1]),
+        Kind::Yolo(Some(_)) => Some(KINDS[2]),
+        Kind::Yolo(None) => any("txt", &|file| looks(file, KINDS[2])).then_some(KINDS[2]),
+    }
+    .filter(|_| tree.files.iter().any(|file| named_like_a_picture(&file.to_string_lossy())))
+}
+
 fn kind_of(folder: &Path, tree: &Tree) -> Result<Kind, Problem> {
     let ends = |ending: &'static str| tree.files.iter().filter(move |file| extension(file) == ending);
     let near = |file: &&PathBuf| {
@@ -159,7 +235,11 @@ fn kind_of(folder: &Path, tree: &Tree) -> Result<Kind, Problem> {
 }
 
 fn names_images(file: &Path) -> bool {
-    std::fs::read(file).is_ok_and(|bytes| memchr::memmem::find(&bytes, b"\"images\"").is_some())
+    names(file, b"\"images\"")
+}
+
+fn names(file: &Path, key: &[u8]) -> bool {
+    std::fs::read(file).is_ok_and(|bytes| memchr::memmem::find(&bytes, key).is_some())
 }
 
 pub(super) fn extension(path: &Path) -> String {
@@ -206,6 +286,10 @@ impl Mark {
         }
         let beyond = (-left).max(-top).max(right - width).max(bottom - height);
         let of_box = (place[2] - place[0]) * (place[3] - place[1]);
+        // Sides may be too small for numbers to say how much is inside.
+        if of_box <= 0.0 {
+            return Err(EMPTY);
+        }
         let area = self.area.filter(|area| *area > 0.0).unwrap_or(of_box);
         Ok((Object { class: self.class, place, area, crowd: self.crowd }, beyond > ROUNDING))
     }

@@ -151,6 +151,12 @@ fn parts_are_known_by_files_folders_and_lists() {
         assert_eq!((lengths, corpus.ready_made), ([2, 1, 1], true), "{source}");
         assert_eq!(corpus.labels.as_ref().unwrap().0.names[0], "leaf");
     }
+    write(root, "other/labels/test/d.txt", "1 0.5 0.5 0.5 0.5\n");
+    let said = refused(root, "other");
+    assert!(
+        said.contains("class `twig` (1 pictures) is in the test split and not in the training"),
+        "{said}"
+    );
     let coco = |images: &[&str]| {
         let list = |(i, name): (usize, &&str)| json!({"id": i, "file_name": name});
         let images: Vec<_> = images.iter().enumerate().map(list).collect();
@@ -389,6 +395,71 @@ fn boxes_find_their_way_back_from_any_size() {
                 }
                 _ => assert!(whole[0] <= 0.0 && whole[1] <= 0.0 && whole[2] >= 32.0 && whole[3] >= 64.0),
             }
+        }
+    }
+}
+
+mod any_bytes {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SEEDS: [(LabelFormat, &str); 3] = [
+        (
+            LabelFormat::Coco,
+            r#"{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 2, 16, 8], "area": 100}]}"#,
+        ),
+        (
+            LabelFormat::Voc,
+            "<annotation><size><width>9</width><height>7</height></size><object><name>cat</name><bndbox><xmin>1</xmin>\
+             <ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></object></annotation>",
+        ),
+        (LabelFormat::Yolo, "0 0.5 0.5 0.2 0.4\n1 0.1 0.9 0.3 0.3\n"),
+    ];
+
+    /// What is read lies on the picture and has a size.
+    fn sound(format: LabelFormat, bytes: &[u8]) -> Result<usize, TestCaseError> {
+        let names = ["cat".to_owned(), "dog".to_owned()];
+        let Ok(objects) = boxes_of(format, bytes, &names, [48, 64]) else { return Ok(0) };
+        for Object { class, place: [left, top, right, bottom], area, .. } in &objects {
+            prop_assert!(0.0 <= *left && left < right && *right <= 64.0, "{objects:?}");
+            prop_assert!(0.0 <= *top && top < bottom && *bottom <= 48.0, "{objects:?}");
+            prop_assert!(*area > 0.0 && (*class < 2 || format != LabelFormat::Yolo), "{objects:?}");
+        }
+        Ok(objects.len())
+    }
+
+    #[test]
+    fn whole_files_have_their_boxes() {
+        for ((format, text), n) in SEEDS.into_iter().zip([1, 1, 2]) {
+            assert_eq!(sound(format, text.as_bytes()).unwrap(), n, "{format:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changed_files_are_refused_or_sound(
+            seed in 0..3usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in any::<prop::sample::Index>(),
+            numbers in prop::collection::vec(prop_oneof![any::<f64>(), -2.0..3.0f64], 4),
+        ) {
+            let (format, text) = SEEDS[seed];
+            let mut bytes = text.as_bytes().to_vec();
+            for (place, byte) in &changes {
+                let at = place.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            sound(format, &bytes)?;
+            bytes.truncate(cut.index(bytes.len() + 1));
+            sound(format, &bytes)?;
+            let [a, b, c, d] = numbers[..] else { unreachable!("four numbers") };
+            sound(LabelFormat::Yolo, format!("1 {a} {b} {c} {d}").as_bytes())?;
+            let text = SEEDS[1].1.replace(">1<", &format!(">{a}<")).replace(">5<", &format!(">{c}<"));
+            sound(LabelFormat::Voc, text.replace(">6<", &format!(">{d}<")).as_bytes())?;
+            let list = format!("[{a:e}, {b:e}, {c:e}, {d:e}]");
+            sound(LabelFormat::Coco, SEEDS[0].1.replace("[4, 2, 16, 8]", &list).as_bytes())?;
         }
     }
 }

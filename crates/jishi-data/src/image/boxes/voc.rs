@@ -19,6 +19,26 @@ struct File {
     objects: Vec<(String, [f64; 4])>,
 }
 
+impl File {
+    /// The boxes, whose classes have these numbers.
+    fn marks(&self, numbers: &HashMap<String, u32>) -> Marks {
+        let mark = |(name, place): &(String, [f64; 4])| Mark {
+            class: numbers[name],
+            place: Place::Pixels(*place),
+            area: None,
+            crowd: false,
+        };
+        Marks { objects: self.objects.iter().map(mark).collect(), size: self.size, missing: false }
+    }
+}
+
+/// The boxes of a file's bytes.
+pub(super) fn marks(bytes: &[u8]) -> Result<Marks, String> {
+    let file = of_bytes(bytes)?;
+    let names: BTreeSet<String> = file.objects.iter().map(|(name, _)| name.clone()).collect();
+    Ok(file.marks(&names.into_iter().zip(0..).collect()))
+}
+
 pub(super) fn read(root: &Path, tree: &Tree, first: usize) -> Boxes {
     let mut boxes = Boxes::default();
     let mut names: BTreeSet<String> = BTreeSet::new();
@@ -52,14 +72,8 @@ pub(super) fn read(root: &Path, tree: &Tree, first: usize) -> Boxes {
             }
             Ok(file) => {
                 let picture = pictures.find(&path, &file.picture);
-                let objects = file.objects.iter().map(|(name, place)| Mark {
-                    class: numbers[name],
-                    place: Place::Pixels(*place),
-                    area: None,
-                    crowd: false,
-                });
-                let marks = Marks { objects: objects.collect(), size: file.size, missing: false };
-                Found { path: relative(&picture), content: Content::File(picture), marks: Some(marks), ..row }
+                let marks = Some(file.marks(&numbers));
+                Found { path: relative(&picture), content: Content::File(picture), marks, ..row }
             }
         });
         boxes.files.push(path);
@@ -68,19 +82,24 @@ pub(super) fn read(root: &Path, tree: &Tree, first: usize) -> Boxes {
 }
 
 fn one(path: &Path) -> Result<File, String> {
-    let bytes = std::fs::read(path).map_err(|e| format!("it can't be read: {e}"))?;
+    of_bytes(&std::fs::read(path).map_err(|e| format!("it can't be read: {e}"))?)
+}
+
+fn of_bytes(bytes: &[u8]) -> Result<File, String> {
     let expected = "Pascal VOC XML";
     if bytes.trim_ascii_start().first().is_none_or(|b| *b != b'<' && *b != 0xef) {
-        return Err(other_format(&bytes, expected));
+        return Err(other_format(bytes, expected));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     let document = Document::parse(text).map_err(|e| format!("expected {expected}: {e}"))?;
     let top = document.root_element();
     if top.tag_name().name() != "annotation" {
         let found = top.tag_name().name();
         return Err(format!("expected {expected}, which begins with <annotation>, found <{found}>"));
     }
-    let number = |node: Node, name: &str| child(node, name).and_then(|t| t.parse::<f64>().ok());
+    let number = |node: Node, name: &str| {
+        child(node, name).and_then(|t| t.parse::<f64>().ok()).filter(|v| v.is_finite())
+    };
     let size = top.children().find(|n| n.has_tag_name("size")).and_then(|size| {
         let (height, width) = (number(size, "height")?, number(size, "width")?);
         // Some programs write zeros where they don't know.

@@ -121,11 +121,15 @@ fn labels_of(picture: &Path) -> Vec<PathBuf> {
 }
 
 fn one(file: &Path, names: &[String]) -> Result<Vec<Mark>, String> {
-    let bytes = std::fs::read(file).map_err(|e| format!("it can't be read: {e}"))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| other_format(&bytes, "YOLO text"))?;
+    of_bytes(&std::fs::read(file).map_err(|e| format!("it can't be read: {e}"))?, names)
+}
+
+/// The boxes of a file's bytes.
+pub(super) fn of_bytes(bytes: &[u8], names: &[String]) -> Result<Vec<Mark>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| other_format(bytes, "YOLO text"))?;
     let (mut marks, mut wrong) = (Vec::new(), Vec::new());
     if text.trim_start().starts_with(['<', '{', '[']) {
-        return Err(other_format(&bytes, "YOLO text"));
+        return Err(other_format(bytes, "YOLO text"));
     }
     for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
         match mark(text, names) {

@@ -1,128 +1,158 @@
 //! Models of images as graphs: `pixel_values` `[batch, channels, height, width]`, as Hugging Face's processors give them, to
-//! `logits` `[batch, classes]`.
+//! `logits` `[batch, classes]`; of a model that was trained without labels, to `features` `[batch, features]`, and of a
+//! ViT also to `last_hidden_state` `[batch, tokens + patches, width]`.
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use jishi_data::image::Preparation;
 use jishi_hub::onnx::{Attribute, Dim, Graph, Input, Kind, Numbers};
 use jishi_hub::{About, folder};
-use jishi_models::layers::norm::EPS;
 use jishi_models::vgg::VggConfig;
-use jishi_models::vit::{Vit, VitConfig, VitPooling};
+use jishi_models::vit::{VitConfig, VitPooling};
 use jishi_models::{Context, ImageConfig, ImageModel, NamedTensor, ResNetConfig, Stem, export_weights};
-use jishi_recipe::Problem;
+use jishi_recipe::{Problem, TaskName};
+use jishi_tasks::vision::{ImageEmbeddingTask, MaskedImageTask};
+use serde_json::{Value, json};
 
-use super::layers::{Builder, Heads, of_rows};
-use super::{Proof, beside, describe, numbers, publish};
+use super::layers::{Builder, Heads, of_rows, of_tokens};
+use super::{Proof, beside, describe, detector, generator, numbers, publish};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
-use crate::job::vision::{AtWork, ImagePredictor, preprocessor};
+use crate::job::transfer::task;
+use crate::job::vision::pretraining::{PretrainedPredictor, Pretraining};
+use crate::job::vision::{AtWork, ImagePackage, ImagePredictor, preprocessor, transfer};
 
 /// Writes the model of a package of images, with sizes, labels and how it is given images beside it.
 ///
 /// # Errors
 /// As [`super::export`].
 pub(super) fn export(package: &Path, out: &Path, device: &Device) -> Result<(), TrainError> {
-    let model = ImagePredictor::load(package, device)?;
-    same_golden("the model package", package, &model.golden()?, model.package().golden_outputs())?;
-    let pipeline = &model.package().pipeline;
-    let about = About {
-        config: pipeline.config.clone(),
-        preprocessor_config: preprocessor::write(&pipeline.preparation),
-        ..About::default()
-    };
-    let folder = beside(out, &about)?;
-    let shape = pipeline.preparation.shape();
-    let tensors = export_weights(model.model());
-    let positions = match model.model() {
-        ImageModel::Vit(vit) => positions(vit, shape),
-        _ => Vec::new(),
-    };
-    let mut graph = graph(&model.model().config(), shape, &tensors, &positions)?;
-    describe(&mut graph, model.package().recipe.task, pipeline.labels.as_ref());
-    publish(out, &graph, &proof(&model, device)?)?;
-    Ok(folder::write_about(folder, &about)?)
+    match task(package)? {
+        TaskName::Detection => detector::export(package, out, device),
+        TaskName::ImageGeneration => generator::export(package, out, device),
+        TaskName::MaskedImageModeling => encoder::<MaskedImageTask>(package, out, device),
+        TaskName::ImageEmbedding => encoder::<ImageEmbeddingTask>(package, out, device),
+        _ => classifier(package, out, device),
+    }
 }
 
-/// The logits of the package's golden images.
-fn proof(model: &ImagePredictor, device: &Device) -> Result<Proof, TrainError> {
-    let pictures = model.package().golden_pictures()?;
+fn classifier(dir: &Path, out: &Path, device: &Device) -> Result<(), TrainError> {
+    let known = ImagePredictor::load(dir, device)?;
+    same_golden("the model package", dir, &known.golden()?, known.package().golden_outputs())?;
+    let (package, model) = (known.package(), known.model());
+    let x = golden(package, device)?;
+    let logits = model.forward(x.clone(), &mut Context::evaluation());
+    let (shape, tensors) = (package.pipeline.preparation.shape(), export_weights(model));
+    let positions = positions(model, shape);
+    let mut graph = graph(&model.config(), shape, &tensors, &positions, true)?;
+    describe(&mut graph, package.recipe.task, package.pipeline.labels.as_ref());
+    let proof = Proof { inputs: vec![pixels(x)], outputs: vec![numbers("logits", logits)] };
+    let about = about(package.pipeline.config.clone(), &package.pipeline.preparation, &mut graph);
+    write(out, &about, &graph, &proof)
+}
+
+/// Writes the part of a model that was trained without labels which gives vectors of images.
+fn encoder<T: Pretraining>(dir: &Path, out: &Path, device: &Device) -> Result<(), TrainError> {
+    let known = PretrainedPredictor::<T>::load(dir, device)?;
+    same_golden("the model package", dir, &known.golden()?, known.package().golden_outputs())?;
+    let (package, model) = (known.package(), T::encoder(known.model()));
+    let (shape, tensors) = (package.pipeline.preparation.shape(), export_weights(&model));
+    let positions = positions(&model, shape);
+    let mut graph = graph(&model.config(), shape, &tensors, &positions, false)?;
+    describe(&mut graph, package.recipe.task, None);
+    let x = golden(package, device)?;
+    let context = &mut Context::evaluation();
+    let mut outputs = vec![numbers("features", model.features(x.clone(), context))];
+    if let ImageModel::Vit(vit) = &model {
+        outputs.push(numbers("last_hidden_state", vit.hidden(x.clone(), context)));
+    }
+    let proof = Proof { inputs: vec![pixels(x)], outputs };
+    let about = about(transfer::without_head(&model.config()), &package.pipeline.preparation, &mut graph);
+    write(out, &about, &graph, &proof)
+}
+
+/// What is beside an ONNX file of images. The graph says how it is given images too: there are ways that no
+/// `preprocessor_config.json` has words for.
+pub(super) fn about(config: Value, preparation: &Preparation, graph: &mut Graph<'_>) -> About {
+    graph.metadata.insert("preparation".into(), json!(preparation).to_string());
+    About { config, preprocessor_config: preprocessor::write(preparation), ..About::default() }
+}
+
+/// Writes a graph, and what is beside it.
+pub(super) fn write(out: &Path, about: &About, graph: &Graph<'_>, proof: &Proof) -> Result<(), TrainError> {
+    let folder = beside(out, about)?;
+    publish(out, graph, proof)?;
+    Ok(folder::write_about(folder, about)?)
+}
+
+/// The package's golden images as its model sees them, `[images, height, width, channels]`.
+pub(super) fn golden(package: &ImagePackage, device: &Device) -> Result<Tensor<4>, TrainError> {
+    let pictures = package.golden_pictures()?;
     let rows: Vec<u32> = (0..pictures.len() as u32).collect();
-    let x = model.package().images(&pictures).plain(&rows, &device.clone().inner());
-    let planes = x.clone().permute([0, 3, 1, 2]); // [batch, channels, height, width]
+    Ok(package.images(&pictures).plain(&rows, &device.clone().inner()))
+}
+
+/// Images as the input of a graph.
+pub(super) fn pixels(x: Tensor<4>) -> Input {
+    let planes = x.permute([0, 3, 1, 2]); // [batch, channels, height, width]
     let shape = planes.dims().to_vec();
     let values = Numbers::F32(planes.into_data().iter::<f32>().collect());
-    let input = Input { name: "pixel_values".into(), shape, values };
-    let logits = model.model().forward(x, &mut Context::evaluation());
-    Ok(Proof { inputs: vec![input], outputs: vec![numbers("logits", logits)] })
+    Input { name: "pixel_values".into(), shape, values }
 }
 
-/// Positions of the token and of the patches of images of this shape, `[1 + patches, width]`.
-fn positions(vit: &Vit, [height, width, _]: [usize; 3]) -> Vec<f32> {
+/// The axes of images of a shape, `[height, width, channels]`, in a graph.
+pub(super) fn planes([height, width, channels]: [usize; 3]) -> [Dim; 4] {
+    [Dim::Named("batch"), Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)]
+}
+
+/// Positions of a ViT's token and of the patches of images of this shape, `[tokens + patches, width]`.
+fn positions(model: &ImageModel, [height, width, _]: [usize; 3]) -> Vec<f32> {
+    let ImageModel::Vit(vit) = model else { return Vec::new() };
     let patch = vit.config().patch;
     vit.all_positions([height / patch, width / patch]).into_data().iter::<f32>().collect()
 }
 
+/// A model with its output layer, or what is before it.
 fn graph<'a>(
     config: &ImageConfig,
     shape: [usize; 3],
     tensors: &'a [NamedTensor],
     positions: &'a [f32],
+    whole: bool,
 ) -> Result<Graph<'a>, Problem> {
-    let [height, width, channels] = shape;
     let family = match config {
         ImageConfig::ResNet(_) => "resnet",
         ImageConfig::Vgg(_) => "vgg",
         ImageConfig::Vit(_) => "vit",
     };
     let mut b = Builder::new(family, tensors);
-    let dims = [Dim::Named("batch"), Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)];
-    let x = b.graph.input("pixel_values", Kind::F32, &dims);
-    let logits = match config {
-        ImageConfig::ResNet(config) => resnet(&mut b, config, &x)?,
-        ImageConfig::Vgg(config) => vgg(&mut b, config, &x, [height, width])?,
-        ImageConfig::Vit(config) => vit(&mut b, config, &x, [height, width], positions)?,
+    let x = b.graph.input("pixel_values", Kind::F32, &planes(shape));
+    let sides = [shape[0], shape[1]];
+    let mut hidden = None;
+    let (features, head) = match config {
+        ImageConfig::ResNet(config) => (resnet(&mut b, config, &x)?, "fc".to_owned()),
+        ImageConfig::Vgg(config) => {
+            (vgg(&mut b, config, &x, sides)?, format!("classifier.{}", 3 * config.hidden.len()))
+        }
+        ImageConfig::Vit(config) => {
+            let all = hidden.insert(vit(&mut b, config, &x, sides, positions)?);
+            (pooled(&mut b, config, all), "classifier".to_owned())
+        }
     };
-    b.output("logits", &logits, &of_rows(config.classes()));
+    if whole {
+        let logits = b.linear(&features, &head)?;
+        b.output("logits", &logits, &of_rows(config.classes()));
+        return Ok(b.graph);
+    }
+    b.output("features", &features, &of_rows(config.features()));
+    if let Some(hidden) = hidden {
+        b.output("last_hidden_state", &hidden, &of_tokens(config.features()));
+    }
     Ok(b.graph)
 }
 
-impl<'a> Builder<'a> {
-    /// A convolution of `[batch, channels, height, width]`, with a bias where there is one.
-    fn convolution(&mut self, x: &str, name: &str, stride: usize, padding: usize) -> Result<String, Problem> {
-        let weight = self.weight(&format!("{name}.weight"))?;
-        let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.weight(&bias)?) } else { None };
-        let inputs: Vec<&str> = [x, &weight].into_iter().chain(bias.as_deref()).collect();
-        let attributes = [
-            ("strides", Attribute::Ints(vec![stride as i64; 2])),
-            ("pads", Attribute::Ints(vec![padding as i64; 4])),
-        ];
-        Ok(self.graph.node("Conv", &inputs, &attributes))
-    }
-
-    /// Batch normalisation of the channels of `[batch, channels, height, width]`, by the running statistics.
-    fn channel_norm(&mut self, x: &str, name: &str) -> Result<String, Problem> {
-        let mut inputs = vec![x.to_owned()];
-        for part in ["weight", "bias", "running_mean", "running_var"] {
-            inputs.push(self.weight(&format!("{name}.{part}"))?);
-        }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let epsilon = [("epsilon", Attribute::Float(EPS as f32))];
-        Ok(self.graph.node("BatchNormalization", &inputs, &epsilon))
-    }
-
-    fn max_pool(&mut self, x: &str, side: i64, stride: i64, padding: i64) -> String {
-        let attributes = [
-            ("kernel_shape", Attribute::Ints(vec![side; 2])),
-            ("strides", Attribute::Ints(vec![stride; 2])),
-            ("pads", Attribute::Ints(vec![padding; 4])),
-        ];
-        self.graph.node("MaxPool", &[x], &attributes)
-    }
-}
-
-/// He et al. 2016; see [`jishi_models::resnet`].
+/// `[batch, features]`: He et al. 2016; see [`jishi_models::resnet`].
 fn resnet(b: &mut Builder<'_>, config: &ResNetConfig, x: &str) -> Result<String, Problem> {
     let large = config.stem == Stem::Large;
     b.graph.scope("stem");
@@ -159,11 +189,10 @@ fn resnet(b: &mut Builder<'_>, config: &ResNetConfig, x: &str) -> Result<String,
     }
     b.graph.scope("output");
     let x = b.one("GlobalAveragePool", &x);
-    let x = b.flat(&x); // [batch, features]
-    b.linear(&x, "fc")
+    Ok(b.flat(&x)) // [batch, features]
 }
 
-/// Simonyan & Zisserman 2015; see [`jishi_models::vgg`].
+/// `[batch, features]`: Simonyan & Zisserman 2015; see [`jishi_models::vgg`].
 fn vgg(b: &mut Builder<'_>, config: &VggConfig, x: &str, mut sides: [usize; 2]) -> Result<String, Problem> {
     let (mut x, mut number) = (x.to_owned(), 0);
     for convolutions in &config.blocks {
@@ -208,10 +237,11 @@ fn vgg(b: &mut Builder<'_>, config: &VggConfig, x: &str, mut sides: [usize; 2]) 
         x = b.linear(&x, &format!("classifier.{}", 3 * layer))?;
         x = b.one("Relu", &x);
     }
-    b.linear(&x, &format!("classifier.{}", 3 * config.hidden.len()))
+    Ok(x)
 }
 
-/// Dosovitskiy et al. 2021; see [`jishi_models::vit`]. `positions`: `[tokens + patches, width]`.
+/// All tokens behind the last norm, `[batch, tokens + patches, width]`: Dosovitskiy et al. 2021; see [`jishi_models::vit`].
+/// `positions`: `[tokens + patches, width]`.
 fn vit<'a>(
     b: &mut Builder<'a>,
     config: &VitConfig,
@@ -255,13 +285,19 @@ fn vit<'a>(
         x = b.two("Add", &x, &y);
     }
     b.graph.scope("output");
-    let x = b.layer_norm(&x, "layernorm", config.epsilon)?;
-    let x = if tokens > 0 {
-        let first = b.graph.integer(0);
-        b.picked(&x, &first)
-    } else {
-        let attributes = [("axes", Attribute::Ints(vec![1])), ("keepdims", Attribute::Int(0))];
-        b.graph.node("ReduceMean", &[&x], &attributes)
-    }; // [batch, width]
-    b.linear(&x, "classifier")
+    b.layer_norm(&x, "layernorm", config.epsilon)
+}
+
+/// What a ViT's image is told by, `[batch, width]`, of all tokens.
+fn pooled(b: &mut Builder<'_>, config: &VitConfig, x: &str) -> String {
+    match config.pooling {
+        VitPooling::Cls => {
+            let first = b.graph.integer(0);
+            b.picked(x, &first)
+        }
+        VitPooling::Mean => {
+            let attributes = [("axes", Attribute::Ints(vec![1])), ("keepdims", Attribute::Int(0))];
+            b.graph.node("ReduceMean", &[x], &attributes)
+        }
+    }
 }

@@ -4,10 +4,13 @@
 //! is written by [`publish`] alone, which computes with it, by `tract`, what our own model gave.
 
 mod bert;
+mod detector;
+mod generator;
 mod gpt2;
 mod image;
 mod layers;
 mod llama;
+mod planes;
 mod rows;
 mod table;
 mod text;

@@ -74,6 +74,16 @@ impl Pretrained {
         self.weights.put_whole(model, &reference)
     }
 
+    /// The model, whose output layer may be new.
+    ///
+    /// # Errors
+    /// As [`Self::whole`].
+    pub fn body(&self, device: &Device) -> Result<ImageModel, TrainError> {
+        let model = ImageModel::init(&ImageConfig::from_hf(&self.config)?, 0, device);
+        let reference = model.reference();
+        self.weights.put(model, &reference)
+    }
+
     /// The model as training of these sizes begins: with these weights, and frozen or with low-rank additions as a
     /// recipe says.
     ///

@@ -7,18 +7,17 @@ use burn::tensor::Device;
 use jishi_data::Ledger;
 use jishi_models::{ImageModel, export_weights};
 use jishi_recipe::Recipe;
-use jishi_runs::RealFs;
-use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::run::RunDir;
 use jishi_tasks::vision::ImageClassificationTask;
 use jishi_tasks::{ClassOutputs, SplitName, Task};
 
 use super::beginning::Start;
-use super::package::{column, pack, replay};
+use super::ending::{Said, close, sizes};
+use super::package::{column, pack};
 use super::{ImagePipeline, galleries};
 use crate::error::TrainError;
-use crate::job::finish::{end, measure_splits, model_card, write_scene};
+use crate::job::finish::{measure_splits, write_scene};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
 
@@ -54,12 +53,7 @@ impl Subject for Prepared {
     }
 
     fn inputs(&self) -> Vec<(&'static str, u64)> {
-        let [height, width, channels] = self.pipeline.preparation.shape();
-        vec![("height", height as u64), ("width", width as u64), ("channels", channels as u64)]
-    }
-
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
+        sizes(&self.pipeline.preparation)
     }
 
     fn model(&self, _: &Recipe, device: &Device) -> Result<ImageModel, TrainError> {
@@ -88,24 +82,21 @@ impl Subject for Prepared {
             self.draw(run, seed, shown.into_inner(), &mut drawn)?;
         }
         let outputs = vec![column("prediction", "category", None)];
-        let mut package = pack(recipe, &self.pipeline, export_weights(model), &self.golden, outputs, device)?;
-        package.manifest.metrics = manifest.metrics.clone();
-        package.save(&RealFs, &run.model())?;
-        replay(&run.model(), &package.manifest.golden, device)?;
-        let name = run.name();
-        let usage = vec![
-            format!("jishi predict {name} --input photo.png"),
-            format!("jishi predict {name} --input folder --output predictions.csv"),
-            format!("jishi evaluate {name} --data folder"),
-        ];
-        let about =
-            About::Model { does: self.task.does(), data: self.about.clone(), usage, samples: Vec::new() };
-        let limits = vec![
-            "It knows images like those that it was trained on; of any other it still tells one of its labels.".to_owned(),
-        ];
-        end(run, manifest, report, started, |manifest| {
-            model_card(&name, recipe, manifest, about, drawn, limits)
-        })
+        let package = pack(recipe, &self.pipeline, export_weights(model), &self.golden, outputs, device)?;
+        let said = Said {
+            does: self.task.does(),
+            data: self.about.clone(),
+            usage: [
+                "jishi predict NAME --input photo.png",
+                "jishi predict NAME --input folder --output predictions.csv",
+                "jishi evaluate NAME --data folder",
+            ],
+            limits: vec![
+                "It knows images like those that it was trained on; of any other it still tells one of its labels.",
+            ],
+            drawn,
+        };
+        close(finished, package, said, manifest, report, started)
     }
 }
 

@@ -8,8 +8,6 @@ use jishi_data::Ledger;
 use jishi_data::image::{ImageCorpus, OwnedPicture, Preparation};
 use jishi_models::{Gan, GanConfig, export_weights};
 use jishi_recipe::{Image, Normalize, Problem, Recipe};
-use jishi_runs::RealFs;
-use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::package::{Golden, Package, PackageManifest};
 use jishi_runs::run::RunDir;
@@ -20,11 +18,12 @@ use jishi_tasks::{SplitName, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::ending::{Said, close, sizes};
 use super::package::column;
 use super::source::{self, raster};
 use super::{AtWork, ImageGenerator, ImagePredictor};
 use crate::error::TrainError;
-use crate::job::finish::{end, measure_splits, model_card, same_golden};
+use crate::job::finish::measure_splits;
 use crate::job::predict::damaged;
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
@@ -147,17 +146,9 @@ impl Subject for Prepared {
     }
 
     fn inputs(&self) -> Vec<(&'static str, u64)> {
-        let [height, width, channels] = self.pipeline.preparation.shape();
-        vec![
-            ("latent", self.pipeline.config.latent as u64),
-            ("height", height as u64),
-            ("width", width as u64),
-            ("channels", channels as u64),
-        ]
-    }
-
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
+        let mut inputs = vec![("latent", self.pipeline.config.latent as u64)];
+        inputs.extend(sizes(&self.pipeline.preparation));
+        inputs
     }
 
     fn model(&self, recipe: &Recipe, device: &Device) -> Result<Gan, TrainError> {
@@ -190,29 +181,24 @@ impl Subject for Prepared {
                 drawn.push((title.to_owned(), path));
             }
         }
-        let mut package = self.pack(recipe, model, device)?;
-        package.manifest.metrics = manifest.metrics.clone();
-        package.save(&RealFs, &run.model())?;
-        let again = ImageGenerator::load(&run.model(), device)?.golden()?;
-        same_golden("the model package", &run.model(), &again, &package.manifest.golden.outputs)?;
-        let name = run.name();
-        let usage = vec![
-            format!("jishi generate {name} --output grid.png --count 64 --seed 1"),
-            format!("jishi generate {name} --output folder --count 1000"),
-            format!("jishi evaluate {name}"),
-        ];
+        let package = self.pack(recipe, model, device)?;
         let [height, width, channels] = self.pipeline.preparation.shape();
         let colours = if channels == 1 { "grey" } else { "colour" };
-        let does = format!("makes {colours} images of {height} × {width} pixels");
-        let about = About::Model { does, data: self.about.clone(), usage, samples: Vec::new() };
-        let limits = vec![
-            "It makes images like those that it was trained on, and may make some of them again.".to_owned(),
-            "Distances are measured on features of one classifier: those of another can't be compared with them."
-                .to_owned(),
-        ];
-        end(run, manifest, report, started, |manifest| {
-            model_card(&name, recipe, manifest, about, drawn, limits)
-        })
+        let said = Said {
+            does: format!("makes {colours} images of {height} × {width} pixels"),
+            data: self.about.clone(),
+            usage: [
+                "jishi generate NAME --output grid.png --count 64 --seed 1",
+                "jishi generate NAME --output folder --count 1000",
+                "jishi evaluate NAME",
+            ],
+            limits: vec![
+                "It makes images like those that it was trained on, and may make some of them again.",
+                "Distances are measured on features of one classifier: those of another can't be compared with them.",
+            ],
+            drawn,
+        };
+        close(finished, package, said, manifest, report, started)
     }
 }
 

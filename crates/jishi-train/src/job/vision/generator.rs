@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use jishi_data::image::{Augmentation, ImageCorpus, OwnedPicture, Pictures};
+use jishi_data::image::{ImageCorpus, OwnedPicture, Pictures};
 use jishi_models::{Generator, import_weights};
-use jishi_recipe::{BadRows, Data, Image, OneOrMany, Problem, Recipe, TaskName};
+use jishi_recipe::{Image, Problem, Recipe, TaskName};
 use jishi_runs::Package;
+use jishi_runs::package::Golden;
 use jishi_tasks::metrics::generation::Moments;
 use jishi_tasks::vision::generation::{enough, fits, judged, real};
 use jishi_tasks::vision::{Images, Judge, Maker};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::generation::{GOLDEN_LATENT, GeneratorPipeline, judge};
+use super::package::plain;
 use crate::error::TrainError;
 use crate::job::predict::damaged;
 use crate::job::report::Metrics;
@@ -27,8 +29,9 @@ pub struct ImageGenerator {
     pub recipe: Recipe,
     /// Its sizes, and what its pictures are.
     pub pipeline: GeneratorPipeline,
+    generator: Generator,
     maker: Maker,
-    golden: Vec<Map<String, Value>>,
+    golden: Golden,
     device: Device,
 }
 
@@ -59,7 +62,7 @@ impl ImageGenerator {
             .map_err(|e| damaged(dir, "weights", &e))?;
         let GeneratorPipeline { config, preparation, .. } = &pipeline;
         let maker = Maker::new(&generator, config.latent, preparation, recipe.train.precision, device);
-        Ok(Self { recipe, pipeline, maker, golden: manifest.golden.inputs, device: device.clone() })
+        Ok(Self { recipe, pipeline, generator, maker, golden: manifest.golden, device: device.clone() })
     }
 
     /// Pictures of a seed: the same for the same seed, whatever their number.
@@ -70,13 +73,13 @@ impl ImageGenerator {
         Ok(self.maker.of_seed(seed, count)?)
     }
 
-    /// Numbers for the package's golden latents: values of each picture, at even distances.
+    /// The package's golden latents, `[count, latent]`.
     ///
     /// # Errors
     /// Latents of another length.
-    pub fn golden(&self) -> Result<Vec<Vec<f64>>, TrainError> {
+    pub fn latents(&self) -> Result<Vec<f32>, TrainError> {
         let mut latents = Vec::new();
-        for input in &self.golden {
+        for input in &self.golden.inputs {
             let latent = input.get(GOLDEN_LATENT).and_then(Value::as_array);
             let latent: Vec<f32> =
                 latent.into_iter().flatten().filter_map(Value::as_f64).map(|v| v as f32).collect();
@@ -86,12 +89,32 @@ impl ImageGenerator {
             }
             latents.extend(latent);
         }
+        Ok(latents)
+    }
+
+    /// Numbers for the package's golden latents: values of each picture, at even distances.
+    ///
+    /// # Errors
+    /// Latents of another length.
+    pub fn golden(&self) -> Result<Vec<Vec<f64>>, TrainError> {
         let size: usize = self.pipeline.preparation.shape().iter().product();
         let some = |values: &[f32]| {
             let every = size.div_ceil(GOLDEN_VALUES);
             values.iter().step_by(every).map(|v| f64::from(*v)).collect()
         };
-        Ok(self.maker.values(&latents)?.chunks_exact(size).map(some).collect())
+        Ok(self.maker.values(&self.latents()?)?.chunks_exact(size).map(some).collect())
+    }
+
+    /// What the package keeps as the numbers of its golden latents.
+    #[must_use]
+    pub fn golden_outputs(&self) -> &[Vec<f64>] {
+        &self.golden.outputs
+    }
+
+    /// The generator itself.
+    #[must_use]
+    pub fn generator(&self) -> &Generator {
+        &self.generator
     }
 
     /// The classifier that judges pictures.
@@ -138,19 +161,11 @@ impl ImageGenerator {
     /// # Errors
     /// Files that are no images, all of them at once.
     pub fn read(&self, input: &Path) -> Result<ImageCorpus, TrainError> {
-        let source = OneOrMany::One(input.to_string_lossy().into_owned());
-        let data = Data { source, target: None, bad_rows: BadRows::Error, ..self.recipe.data.clone() };
         let Image { column, pixels, .. } = self.recipe.image.clone().unwrap_or_default();
-        let image = Image { column, pixels, ..self.pipeline.preparation.image() };
-        Ok(ImageCorpus::read_plain(&data, &image, Path::new(""))?)
+        plain(&self.recipe, &Image { column, pixels, ..self.pipeline.preparation.image() }, input)
     }
 
     fn images(&self, corpus: &ImageCorpus) -> Images {
-        let preparation = &self.pipeline.preparation;
-        Images {
-            pictures: std::sync::Arc::clone(&corpus.pictures),
-            preparation: preparation.clone(),
-            augmentation: Augmentation::new(&Image::default(), preparation),
-        }
+        Images::plainly(&corpus.pictures, &self.pipeline.preparation)
     }
 }

@@ -3,6 +3,7 @@
 pub mod beginning;
 pub mod classification;
 pub mod detection;
+mod ending;
 pub mod finish;
 pub mod galleries;
 pub mod generation;

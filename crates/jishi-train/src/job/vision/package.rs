@@ -18,11 +18,12 @@ use serde_json::{Map, Value};
 
 use super::detection::DetectionPredictor;
 use super::pretraining::PretrainedPredictor;
-use super::{ImagePipeline, ImagePredictor};
+use super::{ImageGenerator, ImagePipeline, ImagePredictor};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
 use crate::job::predict::damaged;
 use crate::job::train::recipe_json;
+use crate::job::transfer::task;
 use crate::trainer::{named_tensors, tensor_entries};
 
 /// Key of a golden input: the name of the package's file that is the image.
@@ -174,9 +175,7 @@ impl ImagePackage {
     /// # Errors
     /// Files that are no images, all of them at once.
     pub fn read_plain(&self, input: &Path) -> Result<ImageCorpus, TrainError> {
-        let source = OneOrMany::One(input.to_string_lossy().into_owned());
-        let data = Data { source, target: None, bad_rows: BadRows::Error, ..self.recipe.data.clone() };
-        Ok(ImageCorpus::read_plain(&data, &self.image(), Path::new(""))?)
+        plain(&self.recipe, &self.image(), input)
     }
 
     /// The images of a folder or file, with labels where the task has some.
@@ -248,5 +247,19 @@ pub fn pack(
 /// # Errors
 /// A package that does not do what the model did.
 pub fn replay(dir: &Path, golden: &Golden, device: &Device) -> Result<(), TrainError> {
-    same_golden("the model package", dir, &load(dir, device)?.golden()?, &golden.outputs)
+    let again = match task(dir)? {
+        TaskName::ImageGeneration => ImageGenerator::load(dir, device)?.golden()?,
+        _ => load(dir, device)?.golden()?,
+    };
+    same_golden("the model package", dir, &again, &golden.outputs)
+}
+
+/// An image, the images of a folder, or those that a table names, read in this way; all have to be there.
+///
+/// # Errors
+/// Files that are no images, all of them at once.
+pub(super) fn plain(recipe: &Recipe, image: &Image, input: &Path) -> Result<ImageCorpus, TrainError> {
+    let source = OneOrMany::One(input.to_string_lossy().into_owned());
+    let data = Data { source, target: None, bad_rows: BadRows::Error, ..recipe.data.clone() };
+    Ok(ImageCorpus::read_plain(&data, image, Path::new(""))?)
 }

@@ -9,23 +9,23 @@ use jishi_data::Ledger;
 use jishi_data::image::{ImageCorpus, Pictures, Preparation};
 use jishi_data::write::Values;
 use jishi_models::{
-    ImageConfig, MaeConfig, MaskedAutoencoder, NamedTensor, SimClr, export_weights, import_weights,
+    ImageConfig, ImageModel, MaeConfig, MaskedAutoencoder, NamedTensor, SimClr, VitPooling, export_weights,
+    import_weights, mae,
 };
 use jishi_recipe::{Model, Problem, Problems, Recipe, TaskName};
-use jishi_runs::RealFs;
-use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::plots::{Gallery, Tile, gallery};
 use jishi_tasks::vision::{ImageEmbeddingTask, ImagePretraining, MaskedImageTask, UnlabelledImages};
 use jishi_tasks::{Measured, SplitName, Task};
 use serde_json::Value;
 
-use super::ImagePipeline;
 use super::beginning::{Beginning, beginning};
-use super::package::{AtWork, ImagePackage, by_image, column, pack, replay};
+use super::ending::{Said, close, sizes};
+use super::package::{AtWork, ImagePackage, by_image, column, pack};
 use super::source::{self, raster};
+use super::{ImagePipeline, transfer};
 use crate::error::TrainError;
-use crate::job::finish::{end, measure_splits, model_card, write_scene};
+use crate::job::finish::{measure_splits, write_scene};
 use crate::job::language::embedding;
 use crate::job::predict::damaged;
 use crate::job::report::TrainReport;
@@ -54,6 +54,12 @@ pub trait Pretraining: ImagePretraining {
     /// # Errors
     /// Sizes that make no model; a model that is not there or damaged, or that takes other images.
     fn begin(recipe: &Recipe, base: &Path, shape: [usize; 3]) -> Result<Begun<Self>, TrainError>;
+
+    /// The part of a model that is kept, which gives vectors of images.
+    fn encoder(model: &Self::Model) -> ImageModel;
+
+    /// A model as other libraries have it: its `config.json` and its tensors. `say` is told what they lack.
+    fn for_others(model: &Self::Model, say: &mut dyn FnMut(&str)) -> (Value, Vec<NamedTensor>);
 }
 
 /// What training begins with.
@@ -79,6 +85,22 @@ impl Pretraining for MaskedImageTask {
         let start: Start<Self> = Box::new(move |device| Ok(MaskedAutoencoder::init(&config, seed, device)));
         Ok(Begun { config: value, start, preparation: None })
     }
+
+    fn encoder(model: &MaskedAutoencoder) -> ImageModel {
+        ImageModel::Vit(model.vit().clone())
+    }
+
+    /// With the decoder, which `ViTMAEForPreTraining` has too.
+    fn for_others(model: &MaskedAutoencoder, say: &mut dyn FnMut(&str)) -> (Value, Vec<NamedTensor>) {
+        if model.config().encoder.pooling == VitPooling::Mean {
+            say(transfer::NO_TOKEN);
+        }
+        let mut config = model.config().to_hf();
+        transfer::without_labels(&mut config);
+        let mut tensors = mae::REFERENCE.to_reference(export_weights(model));
+        tensors.retain(|tensor| !tensor.name.starts_with("vit.classifier."));
+        (config, tensors)
+    }
 }
 
 impl Pretraining for ImageEmbeddingTask {
@@ -92,6 +114,18 @@ impl Pretraining for ImageEmbeddingTask {
         let start: Start<Self> =
             Box::new(move |device| Ok(SimClr::of(start(device)?, PROJECTED, seed, device)));
         Ok(Begun { config: config.to_hf(), start, preparation })
+    }
+
+    fn encoder(model: &SimClr) -> ImageModel {
+        model.model().clone()
+    }
+
+    fn for_others(model: &SimClr, say: &mut dyn FnMut(&str)) -> (Value, Vec<NamedTensor>) {
+        let model = model.model();
+        let heads = model.reference().heads;
+        let body = export_weights(model).into_iter();
+        let body = body.filter(|tensor| !heads.iter().any(|head| tensor.name.starts_with(head)));
+        (transfer::without_head(&model.config()), transfer::for_others(model, body.collect(), say))
     }
 }
 
@@ -162,12 +196,7 @@ impl<T: Pretraining> Subject for Prepared<T> {
     }
 
     fn inputs(&self) -> Vec<(&'static str, u64)> {
-        let [height, width, channels] = self.pipeline.preparation.shape();
-        vec![("height", height as u64), ("width", width as u64), ("channels", channels as u64)]
-    }
-
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
+        sizes(&self.pipeline.preparation)
     }
 
     fn model(&self, _: &Recipe, device: &Device) -> Result<T::Model, TrainError> {
@@ -191,24 +220,19 @@ impl<T: Pretraining> Subject for Prepared<T> {
         }
         let weights = export_weights(model);
         let outputs = vec![column("embedding", "vector", None)];
-        let mut package = pack(recipe, &self.pipeline, weights, &self.golden, outputs, device)?;
-        package.manifest.metrics = manifest.metrics.clone();
-        package.save(&RealFs, &run.model())?;
-        replay(&run.model(), &package.manifest.golden, device)?;
-        let name = run.name();
-        let usage = vec![
-            format!("jishi train classifier.toml --set model.from={name}"),
-            format!("jishi predict {name} --input folder --output embeddings.jsonl"),
-            format!("jishi evaluate {name} --data folder"),
-        ];
-        let about =
-            About::Model { does: self.task.does(), data: self.about.clone(), usage, samples: Vec::new() };
-        let limits = vec![
-            "It tells no labels: it is there to begin with, where images with labels are few.".to_owned(),
-        ];
-        end(run, manifest, report, started, |manifest| {
-            model_card(&name, recipe, manifest, about, drawn, limits)
-        })
+        let package = pack(recipe, &self.pipeline, weights, &self.golden, outputs, device)?;
+        let said = Said {
+            does: self.task.does(),
+            data: self.about.clone(),
+            usage: [
+                "jishi train classifier.toml --set model.from=NAME",
+                "jishi predict NAME --input folder --output embeddings.jsonl",
+                "jishi evaluate NAME --data folder",
+            ],
+            limits: vec!["It tells no labels: it is there to begin with, where images with labels are few."],
+            drawn,
+        };
+        close(finished, package, said, manifest, report, started)
     }
 }
 
@@ -254,6 +278,14 @@ pub struct PretrainedPredictor<T: Pretraining> {
 }
 
 impl<T: Pretraining> PretrainedPredictor<T> {
+    /// Loads a package and verifies it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the package: hashes, sizes, weights that do not fit, damaged preprocessing.
+    pub fn load(dir: &Path, device: &Device) -> Result<Self, TrainError> {
+        Self::new(ImagePackage::load(dir)?, dir, device)
+    }
+
     /// Of a package that was read. `dir` is named in problems.
     ///
     /// # Errors
@@ -264,6 +296,12 @@ impl<T: Pretraining> PretrainedPredictor<T> {
         let model = import_weights(model, &package.weights()).map_err(|e| damaged(dir, "weights", &e))?;
         let task = T::new(&package.recipe, None, device);
         Ok(Self { package, task, model })
+    }
+
+    /// The model itself.
+    #[must_use]
+    pub fn model(&self) -> &T::Model {
+        &self.model
     }
 
     fn embed(&self, pictures: &Arc<Pictures>) -> Result<(Vec<f32>, usize), TrainError> {

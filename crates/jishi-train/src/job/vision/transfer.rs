@@ -1,23 +1,26 @@
 //! Models of images from others' formats into packages, and back.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use jishi_data::image::Preparation;
+use jishi_data::image::{Pictures, Preparation};
 use jishi_hub::{About, Dtype, Resolved};
-use jishi_models::{ImageConfig, NamedTensor, export_weights, resnet};
+use jishi_models::{Context, ImageConfig, ImageModel, NamedTensor, VitPooling, export_weights, resnet};
 use jishi_recipe::{Problem, Recipe, TaskName};
 use jishi_runs::package::ColumnSchema;
 use jishi_runs::plots::Raster;
 use jishi_runs::tensors::{Scalars, TensorFile};
-use serde_json::json;
+use jishi_tasks::vision::{ImageEmbeddingTask, Images, MaskedImageTask};
+use serde_json::{Value, json};
 
 use super::beginning::Pretrained;
 use super::package::{AtWork, column, pack};
+use super::pretraining::{PretrainedPredictor, Pretraining};
 use super::{ImagePipeline, ImagePredictor, preprocessor};
 use crate::error::TrainError;
 use crate::job::finish::same_golden;
-use crate::job::transfer::{ExportFormat, Imported, named, recipe_of, save};
+use crate::job::transfer::{ExportFormat, Imported, named, recipe_of, save, task};
 use crate::trainer::tensor_entries;
 
 /// Images that an imported model is checked with.
@@ -90,7 +93,11 @@ fn made_up(number: usize, preparation: &Preparation) -> Vec<u8> {
     Raster::new(height, width, channels, &pixels).to_png()
 }
 
-/// Writes a package of images as a Hugging Face folder.
+/// What is said of a ViT that `transformers` has no class for.
+pub(super) const NO_TOKEN: &str = "`transformers` has no ViT without a token in front (`pool = \"mean\"`): names are its own, and there is no `cls_token`";
+
+/// Writes a package of images as a Hugging Face folder. Of a model that was trained without labels, that is what gives
+/// vectors of images; of a masked autoencoder also its decoder.
 ///
 /// # Errors
 /// As [`crate::job::transfer::export`].
@@ -106,13 +113,106 @@ pub fn export(
         let problem = Problem::new("GGUF files are of language models, and this is one of images").file(dir);
         return Err(problem.help("choose `--format safetensors` or `--format onnx`").into());
     }
+    match task(dir)? {
+        TaskName::ImageClassification => classifier(dir, dtype, out, device, say),
+        TaskName::MaskedImageModeling => encoder::<MaskedImageTask>(dir, dtype, out, device, say),
+        TaskName::ImageEmbedding => encoder::<ImageEmbeddingTask>(dir, dtype, out, device, say),
+        other => {
+            let message = format!("no other library has this model of {} under its names", other.name());
+            Err(Problem::new(message)
+                .file(dir)
+                .help("choose `--format onnx`, which has the graph with the weights")
+                .into())
+        }
+    }
+}
+
+fn classifier(
+    dir: &Path,
+    dtype: Dtype,
+    out: &Path,
+    device: &Device,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), TrainError> {
     let known = ImagePredictor::load(dir, device)?;
     let (model, package) = (known.model(), known.package());
     let ImagePipeline { config, preparation, .. } = &package.pipeline;
-    let mut tensors = model.reference().to_reference(export_weights(model));
+    let tensors = for_others(model, export_weights(model), say);
+    if let Some(found) = write(config.clone(), tensors, preparation, dtype, out, say)? {
+        let model = found.whole(device)?;
+        let preparation = found.preparation.unwrap_or_else(|| preparation.clone());
+        let pipeline = ImagePipeline { config: found.config, preparation, labels: found.labels };
+        let golden: Vec<Vec<u8>> =
+            package.golden_files()?.into_iter().map(|(_, bytes)| bytes.to_vec()).collect();
+        let weights = export_weights(&model);
+        let again = pack(&package.recipe, &pipeline, weights, &golden, told(), device)?.manifest.golden;
+        same_golden("what was exported", out, &again.outputs, package.golden_outputs())?;
+    }
+    Ok(())
+}
+
+fn encoder<T: Pretraining>(
+    dir: &Path,
+    dtype: Dtype,
+    out: &Path,
+    device: &Device,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), TrainError> {
+    let known = PretrainedPredictor::<T>::load(dir, device)?;
+    let package = known.package();
+    let preparation = &package.pipeline.preparation;
+    let (config, tensors) = T::for_others(known.model(), say);
+    if let Some(found) = write(config, tensors, preparation, dtype, out, say)? {
+        let model = found.body(device)?;
+        let preparation = found.preparation.as_ref().unwrap_or(preparation);
+        let mut pictures = Vec::new();
+        for (name, bytes) in package.golden_files()? {
+            pictures.push(preparation.decode(bytes).map_err(|p| p.file(name))?);
+        }
+        let pictures = Arc::new(Pictures::of(preparation.channels(), &pictures));
+        let images = Images::plainly(&pictures, preparation);
+        let rows: Vec<u32> = (0..pictures.len() as u32).collect();
+        let mut context = Context::evaluation().with_precision(package.recipe.train.precision);
+        let features = model.features(images.plain(&rows, &device.clone().inner()), &mut context);
+        let width = features.dims()[1];
+        let values: Vec<f64> = features.into_data().iter::<f64>().collect();
+        let again: Vec<Vec<f64>> = values.chunks_exact(width.max(1)).map(<[f64]>::to_vec).collect();
+        same_golden("what was exported", out, &again, package.golden_outputs())?;
+    }
+    Ok(())
+}
+
+/// A `config.json` that names no labels.
+pub(super) fn without_labels(config: &mut Value) {
+    let Some(config) = config.as_object_mut() else { return };
+    for key in ["id2label", "label2id", "num_labels"] {
+        config.remove(key);
+    }
+}
+
+/// The `config.json` of a model without its output layer.
+#[must_use]
+pub fn without_head(config: &ImageConfig) -> Value {
+    let mut value = config.to_hf();
+    without_labels(&mut value);
+    match config {
+        ImageConfig::ResNet(_) => value["architectures"] = json!(["ResNetModel"]),
+        ImageConfig::Vit(_) => value["architectures"] = json!(["ViTModel"]),
+        ImageConfig::Vgg(_) => {}
+    }
+    value
+}
+
+/// Tensors of a model as other libraries name them.
+pub(super) fn for_others(
+    model: &ImageModel,
+    tensors: Vec<NamedTensor>,
+    say: &mut dyn FnMut(&str),
+) -> Vec<NamedTensor> {
+    let tensors = model.reference().to_reference(tensors);
     match &model.config() {
         ImageConfig::ResNet(config) if config.stem == resnet::Stem::Large => {
-            tensors = resnet::to_hf_names(tensors);
+            return resnet::to_hf_names(tensors);
         }
         ImageConfig::ResNet(_) => {
             say(
@@ -120,8 +220,21 @@ pub fn export(
             );
         }
         ImageConfig::Vgg(_) => say("`transformers` has no VGG: names are those of torchvision"),
+        ImageConfig::Vit(config) if config.pooling == VitPooling::Mean => say(NO_TOKEN),
         ImageConfig::Vit(_) => {}
     }
+    tensors
+}
+
+/// Writes a folder, and reads it back where numbers are not rounded.
+fn write(
+    config: Value,
+    mut tensors: Vec<NamedTensor>,
+    preparation: &Preparation,
+    dtype: Dtype,
+    out: &Path,
+    say: &mut dyn FnMut(&str),
+) -> Result<Option<Pretrained>, TrainError> {
     // Nothing of inference needs them, but PyTorch misses them where they are not there.
     let norms = tensors.iter().filter_map(|tensor| tensor.name.strip_suffix(".running_var"));
     let counts = norms.map(|norm| NamedTensor {
@@ -136,20 +249,9 @@ pub fn export(
     if preprocessor.is_none() {
         say("no preprocessor_config.json says how this model is given images: there is none in the folder");
     }
-    let about = About { config: config.clone(), preprocessor_config: preprocessor, ..About::default() };
+    let about = About { config, preprocessor_config: preprocessor, ..About::default() };
     let weights = TensorFile { tensors: tensor_entries(tensors), scalars: Scalars::default() };
     jishi_hub::folder::write(out, &about, &weights, dtype)?;
     // Other number types round.
-    if dtype == Dtype::F32 {
-        let found = Pretrained::of(jishi_hub::read(out)?)?;
-        let model = found.whole(device)?;
-        let preparation = found.preparation.unwrap_or_else(|| preparation.clone());
-        let pipeline = ImagePipeline { config: found.config, preparation, labels: found.labels };
-        let golden: Vec<Vec<u8>> =
-            package.golden_files()?.into_iter().map(|(_, bytes)| bytes.to_vec()).collect();
-        let weights = export_weights(&model);
-        let again = pack(&package.recipe, &pipeline, weights, &golden, told(), device)?.manifest.golden;
-        same_golden("what was exported", out, &again.outputs, package.golden_outputs())?;
-    }
-    Ok(())
+    if dtype == Dtype::F32 { Ok(Some(Pretrained::of(jishi_hub::read(out)?)?)) } else { Ok(None) }
 }

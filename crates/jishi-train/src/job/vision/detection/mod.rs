@@ -16,8 +16,6 @@ use jishi_data::image::{Augmentation, ImageCorpus, Preparation, Scenes, for_boxe
 use jishi_data::text::labels::Labels;
 use jishi_models::{Detector, DetectorConfig, export_weights};
 use jishi_recipe::{Problem, Recipe};
-use jishi_runs::RealFs;
-use jishi_runs::card::About;
 use jishi_runs::manifest::RunManifest;
 use jishi_runs::package::ColumnSchema;
 use jishi_tasks::vision::DetectionTask;
@@ -25,10 +23,11 @@ use jishi_tasks::vision::detection::BoxedImages;
 use jishi_tasks::{SplitName, Task};
 
 use super::ImagePipeline;
-use super::package::{column, pack, replay};
+use super::ending::{Said, close, sizes};
+use super::package::{column, pack};
 use super::source::golden;
 use crate::error::TrainError;
-use crate::job::finish::{draw, end, measure_splits, model_card};
+use crate::job::finish::{draw, measure_splits};
 use crate::job::report::TrainReport;
 use crate::job::subject::{Finished, Subject};
 
@@ -110,15 +109,11 @@ impl Subject for Prepared {
     }
 
     fn inputs(&self) -> Vec<(&'static str, u64)> {
-        let [height, width, channels] = self.pipeline.preparation.shape();
         let boxes: usize = self.task.data().scenes.objects.iter().map(Vec::len).sum();
-        vec![
-            ("height", height as u64),
-            ("width", width as u64),
-            ("channels", channels as u64),
-            ("boxes", boxes as u64),
-            ("places", self.config.places() as u64),
-        ]
+        let places = self.config.places();
+        let mut inputs = sizes(&self.pipeline.preparation);
+        inputs.extend([("boxes", boxes as u64), ("places", places as u64)]);
+        inputs
     }
 
     fn notes(&self) -> Vec<String> {
@@ -158,24 +153,21 @@ impl Subject for Prepared {
             draw(run, pictures::of_split(&self.task, split, rows, &inspected), &mut titles)?;
         }
         let weights = export_weights(model);
-        let mut package = pack(recipe, &self.pipeline, weights, &self.golden, outputs(), device)?;
-        package.manifest.metrics = manifest.metrics.clone();
-        package.save(&RealFs, &run.model())?;
-        replay(&run.model(), &package.manifest.golden, device)?;
-        let name = run.name();
-        let usage = vec![
-            format!("jishi predict {name} --input photo.jpg"),
-            format!("jishi predict {name} --input folder --output boxes.jsonl --draw drawn"),
-            format!("jishi evaluate {name} --data folder"),
-        ];
-        let about =
-            About::Model { does: self.task.does(), data: self.about.clone(), usage, samples: Vec::new() };
-        let limits = vec![
-            "It knows objects of the sizes and on the grounds that it was trained on; elsewhere it misses some and sees others that are none.".to_owned(),
-        ];
-        end(run, manifest, report, started, |manifest| {
-            model_card(&name, recipe, manifest, about, titles, limits)
-        })
+        let package = pack(recipe, &self.pipeline, weights, &self.golden, outputs(), device)?;
+        let said = Said {
+            does: self.task.does(),
+            data: self.about.clone(),
+            usage: [
+                "jishi predict NAME --input photo.jpg",
+                "jishi predict NAME --input folder --output boxes.jsonl --draw drawn",
+                "jishi evaluate NAME --data folder",
+            ],
+            limits: vec![
+                "It knows objects of the sizes and on the grounds that it was trained on; elsewhere it misses some and sees others that are none.",
+            ],
+            drawn: titles,
+        };
+        close(finished, package, said, manifest, report, started)
     }
 }
 

@@ -8,13 +8,13 @@ use burn::tensor::Device;
 use jishi_data::image::{Augmentation, ImageCorpus, Object, Pictures, Scenes};
 use jishi_data::write::Values;
 use jishi_models::{Detector, DetectorConfig, import_weights};
-use jishi_recipe::{BadRows, Channels, Data, Image, OneOrMany, Problem, TaskName};
+use jishi_recipe::{Channels, Image, Problem, TaskName};
 use jishi_runs::RunError;
 use jishi_tasks::Measured;
 use jishi_tasks::metrics::detection::Detection;
 use jishi_tasks::vision::DetectionTask;
 
-use super::super::package::{AtWork, ImagePackage};
+use super::super::package::{AtWork, ImagePackage, plain};
 use super::super::source::raster;
 use super::{SHOWN, drawn};
 use crate::error::TrainError;
@@ -76,6 +76,12 @@ impl DetectionPredictor {
         Ok(Self { package, task, config, model })
     }
 
+    /// The model itself.
+    #[must_use]
+    pub fn model(&self) -> &Detector {
+        &self.model
+    }
+
     fn scenes(&self, pictures: &Arc<Pictures>, sizes: &[[usize; 2]], objects: Vec<Vec<Object>>) -> Scenes {
         let preparation = &self.package.pipeline.preparation;
         Scenes {
@@ -112,13 +118,11 @@ impl DetectionPredictor {
     /// # Errors
     /// Files that are no images, or that can't be written.
     pub fn draw(&self, input: &Path, predicted: &Predicted, folder: &Path) -> Result<(), TrainError> {
-        let source = OneOrMany::One(input.to_string_lossy().into_owned());
         let recipe = &self.package.recipe;
-        let data = Data { source, target: None, bad_rows: BadRows::Error, ..recipe.data.clone() };
         // As they are.
         let column = recipe.image.clone().unwrap_or_default().column;
         let image = Image { channels: Channels::Rgb, column, ..Image::default() };
-        let corpus = ImageCorpus::read_plain(&data, &image, Path::new(""))?;
+        let corpus = plain(recipe, &image, input)?;
         let mut taken = HashSet::new();
         for (row, (path, found)) in corpus.paths.iter().zip(&predicted.found).enumerate() {
             let inside: PathBuf =

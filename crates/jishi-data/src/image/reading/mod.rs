@@ -1,29 +1,29 @@
 //! One pass over all pictures: find, decode on all cores, scale, keep.
 
+mod boxes;
+mod taking;
+
 use std::path::{Path, PathBuf};
 
-use jishi_recipe::{BadRows, Channels, Data, Image, Problem, Problems};
-use rayon::prelude::*;
+use jishi_recipe::{Data, Image, Problem, Problems};
 use sha2::{Digest, Sha256};
 
-use super::boxes::{self, Boxes, CUT, Marks, NO_FILE, Object};
+use super::boxes::Object;
 use super::cifar;
-use super::corpus::{PICTURES, SourceDigest, drops_missing};
+use super::corpus::{PICTURES, SourceDigest};
 use super::decode::Bad;
-use super::folder::{self, OTHER_FILE, part_of};
+use super::folder::{self, part_of};
 use super::found::{Content, Found};
 use super::packed::Packed;
 use super::pictures::{Pictures, PicturesWriter};
 use super::scaling::Scaling;
 use super::tables::{self, Others};
 use crate::error::DataError;
-use crate::ledger::{Action, Ledger};
+use crate::ledger::Ledger;
 use crate::source::{ReadOptions, Source, resolve_names};
 use crate::text::corpus::Part;
 use crate::text::documents::Target;
 
-/// Pictures that are decoded at a time.
-const BATCH: usize = 512;
 /// Problems of pictures that are shown one by one.
 const SHOWN: usize = 20;
 
@@ -182,87 +182,6 @@ impl<'a> Reading<'a> {
         Ok(Vec::new())
     }
 
-    /// Pictures with boxes.
-    fn boxes(&mut self, path: &Path) -> Result<(), DataError> {
-        self.no_column("pictures with boxes")?;
-        let mut read = match boxes::read(path, self.known.groups.len()) {
-            Ok(read) => read,
-            Err(problem) => {
-                self.problems.push(problem);
-                return Ok(());
-            }
-        };
-        self.split.1 += 1;
-        self.split.0 += usize::from(read.split());
-        // The same class may have another number in another source.
-        let names = std::mem::take(&mut read.names).into_iter();
-        let number = |name: String| match self.known.names.iter().position(|known| *known == name) {
-            Some(number) => number as u32,
-            None => {
-                self.known.names.push(name);
-                self.known.names.len() as u32 - 1
-            }
-        };
-        let numbers: Vec<u32> = names.map(number).collect();
-        let Boxes { found, groups, files, faults, problems, .. } = read;
-        self.problems.extend(problems);
-        self.known.groups.extend(groups);
-        let drop = self.data.bad_rows == BadRows::Drop;
-        let count = faults.len();
-        for (i, fault) in faults.into_iter().enumerate() {
-            if drop {
-                let entry =
-                    self.known.ledger.entry(Action::Changed, fault.reason, Some(BOXES), None, &fault.file);
-                self.known.ledger.push(entry, fault.line);
-            } else if i < SHOWN {
-                self.problems.push(Problem::new(fault.message).file(fault.file));
-            } else if i == SHOWN {
-                let message = format!("and {} more faults of boxes", count - SHOWN);
-                let help =
-                    "correct them, or set `bad_rows = \"drop\"` in `[data]` to leave out what is wrong";
-                self.problems.push(Problem::new(message).help(help));
-            }
-        }
-        let mut hash = Several::default();
-        for file in files {
-            let bytes = std::fs::read(&file).map_err(|e| DataError::io(&file, e))?;
-            hash.add(&file.to_string_lossy(), bytes.len() as u64, &Sha256::digest(&bytes).into());
-        }
-        let renumbered = found.into_iter().map(|mut row| {
-            let marks = row.marks.iter_mut().flat_map(|marks| &mut marks.objects);
-            marks.for_each(|mark| mark.class = numbers[mark.class as usize]);
-            row
-        });
-        self.take(renumbered.collect(), &mut hash)?;
-        self.several(path, hash);
-        Ok(())
-    }
-
-    /// The boxes of a picture of `[height, width]`; what was done to them goes to the ledger.
-    fn settle(&mut self, marks: &Marks, size: [usize; 2], group: usize, line: u64) -> Vec<Object> {
-        let file = self.known.groups[group].clone();
-        let mut note = |reason: &'static str| {
-            let entry = self.known.ledger.entry(Action::Changed, reason, Some(BOXES), None, &file);
-            self.known.ledger.push(entry, line);
-        };
-        if marks.missing {
-            note(NO_FILE);
-        }
-        let mut objects = Vec::with_capacity(marks.objects.len());
-        for mark in &marks.objects {
-            match mark.settle(size) {
-                Ok((object, cut)) => {
-                    if cut {
-                        note(CUT);
-                    }
-                    objects.push(object);
-                }
-                Err(reason) => note(reason),
-            }
-        }
-        objects
-    }
-
     fn packed(&mut self, files: &[Packed]) -> Result<(), DataError> {
         self.no_column("IDX files and CIFAR's")?;
         let split =
@@ -383,61 +302,6 @@ impl<'a> Reading<'a> {
         self.one(source)
     }
 
-    /// Reads pictures, and keeps those that can be read.
-    fn take(&mut self, found: Vec<Found>, hash: &mut Several) -> Result<(), DataError> {
-        let (channels, scaling): (Channels, _) = (self.image.channels, self.scaling);
-        let mut found = found.into_iter().peekable();
-        while found.peek().is_some() {
-            let batch: Vec<Found> = found.by_ref().take(BATCH).collect();
-            let read: Vec<_> = batch
-                .into_par_iter()
-                .map(|mut found| {
-                    let outcome = std::mem::take(&mut found.content).read(channels, scaling);
-                    (found, outcome)
-                })
-                .collect();
-            for (row, outcome) in read {
-                self.known.ledger.rows_read += 1;
-                if let Some((bytes, sha256)) = &outcome.digest {
-                    hash.add(&row.path, *bytes, sha256);
-                }
-                match outcome.picture {
-                    Err(bad) => self.bad.push((row.group, row.line, row.path, bad)),
-                    Ok(_) if self.labelled && row.target.is_none() => {
-                        let bad = Bad::new(NO_LABEL, "it has no label");
-                        self.bad.push((row.group, row.line, row.path, bad));
-                    }
-                    Ok(_) if !row.marks.as_ref().is_none_or(|marks| fits(marks, outcome.size)) => {
-                        let [height, width] = outcome.size;
-                        let [h, w] = row.marks.and_then(|marks| marks.size).unwrap_or_default();
-                        let message =
-                            format!("its labels are of {h} × {w} pixels, and it has {height} × {width}");
-                        self.bad.push((
-                            row.group,
-                            row.line,
-                            row.path,
-                            Bad::new("another size than its labels say", message),
-                        ));
-                    }
-                    Ok(picture) => {
-                        self.pictures.push(picture.view())?;
-                        self.known.sizes.push(outcome.size);
-                        if let Some(marks) = &row.marks {
-                            let objects = self.settle(marks, outcome.size, row.group, row.line);
-                            self.known.objects.push(objects);
-                        }
-                        self.known.targets.push(row.target);
-                        self.known.keys.push(row.key);
-                        self.known.parts.push(row.part);
-                        self.known.paths.push(row.path);
-                        self.known.places.push((row.group as u32, row.line));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn several(&mut self, path: &Path, hash: Several) {
         let name = path.to_string_lossy().into_owned();
         self.known.digests.push(SourceDigest {
@@ -463,96 +327,6 @@ impl<'a> Reading<'a> {
         self.known.digests.push(SourceDigest { name, bytes, sha256: sha256.into() });
         Ok(())
     }
-
-    /// Ends the reading.
-    pub(super) fn finish(mut self) -> Result<Finished, DataError> {
-        self.bad_pictures();
-        Problems(self.problems).into_result()?;
-        let Known { targets, mut keys, parts, paths, places, groups, digests, ledger, sizes, objects, names } =
-            self.known;
-        if self.pictures.len() == 0 {
-            let reasons = ledger.summary().drop_reasons;
-            let most = reasons.into_iter().max_by_key(|(_, n)| *n).map(|(reason, _)| reason);
-            let most = most.map_or("there are none".into(), |reason| format!("most because: {reason}"));
-            return Err(Problem::new(format!("there is no picture that can be used: {most}"))
-                .help("check `data.source`")
-                .into());
-        }
-        if keys.iter().all(Option::is_none) {
-            keys = Vec::new();
-        }
-        let pictures = self.pictures.finish()?;
-        let objects = self.boxed.then_some((names, objects));
-        Ok(Finished {
-            pictures,
-            targets,
-            keys,
-            parts,
-            paths,
-            places,
-            groups,
-            digests,
-            ledger,
-            sizes,
-            objects,
-        })
-    }
-
-    /// Pictures that can't be used: errors, or dropped.
-    fn bad_pictures(&mut self) {
-        let mut errors = 0;
-        for (group, line, path, bad) in std::mem::take(&mut self.bad) {
-            let group = &self.known.groups[group];
-            // A file of a folder is named itself.
-            let (file, line) = match group.is_dir() || self.boxed {
-                true => (folder_of(group, &path), 1),
-                false => (group.clone(), line),
-            };
-            let drop = match bad.reason {
-                OTHER_FILE => true,
-                NO_LABEL => drops_missing(self.data),
-                _ => self.data.bad_rows == BadRows::Drop,
-            };
-            if drop {
-                self.known.ledger.drop_row(bad.reason, None, &file, line);
-                continue;
-            }
-            errors += 1;
-            if errors <= SHOWN {
-                let problem = Problem::new(bad.message).file(&file);
-                let whole = group.is_dir() || self.boxed;
-                self.problems.push(if whole { problem } else { problem.line(line) });
-            }
-        }
-        if errors > 0 {
-            let read = self.known.ledger.rows_read;
-            self.problems.push(
-                Problem::new(format!("{errors} of {read} pictures can't be used")).help(
-                    "correct or remove them, or set `bad_rows = \"drop\"` in `[data]` (`missing = { target = \"drop\" }` for those without a label) to leave them out and have them listed in the ledger",
-                ),
-            );
-        }
-    }
-}
-
-/// What the ledger calls boxes.
-const BOXES: &str = "boxes";
-
-/// Whether a picture has the size that its labels say.
-fn fits(marks: &Marks, size: [usize; 2]) -> bool {
-    marks.size.is_none_or(|said| said == size)
-}
-
-/// Why a picture can't be learned from.
-const NO_LABEL: &str = "no label";
-
-/// The file of a picture of a group: its path starts at a folder above the group.
-fn folder_of(group: &Path, path: &str) -> PathBuf {
-    group
-        .ancestors()
-        .map(|folder| folder.join(path))
-        .find(|file| file.exists())
-        .unwrap_or_else(|| group.join(path))
 }
 
 /// Whether a source is pictures by itself, and no table of them.

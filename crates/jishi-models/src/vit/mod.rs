@@ -2,15 +2,17 @@
 //! encoder of pre-norm Transformer blocks over the patches of an image. Parameter names are those of Hugging Face's
 //! `ViTForImageClassification`; checkpoints of `ViTMAEForPreTraining` and with the names of torchvision and timm load too.
 
+mod aliases;
+mod config;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use jishi_kernels::Activation;
 use jishi_kernels::ops::{self, Attention};
-use jishi_recipe::networks::{Pool, VitModel};
-use jishi_recipe::{Init, Problem, Problems};
-use serde_json::{Value, json};
+use jishi_recipe::Init;
 
-use crate::config::{Keys, activation_name, put_labels};
+pub use config::{VitConfig, VitPooling};
+
 use crate::context::Context;
 use crate::init::Scope;
 use crate::layers::conv::Conv;
@@ -18,52 +20,7 @@ use crate::layers::norm::LayerNorm;
 use crate::layers::projection::{FeedForwardDropout, Projection, feed_forward, side_by_side};
 use crate::layers::resample::bicubic;
 use crate::lora::Adapted;
-use crate::reference::{Reference, sizes};
-use crate::weights::NamedTensor;
-
-/// What an image is told by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum VitPooling {
-    /// A token of its own in front of the patches (§3.1).
-    #[default]
-    Cls,
-    /// The mean of the patches; there is no other token (appendix D.3).
-    Mean,
-}
-
-/// Sizes of a ViT.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VitConfig {
-    /// Blocks.
-    pub layers: usize,
-    /// Values a patch.
-    pub width: usize,
-    /// Attention heads; divides `width`.
-    pub heads: usize,
-    /// Hidden values of the feed-forward part.
-    pub hidden: usize,
-    /// Height and width of the images that there are positions for, in pixels; for others they are interpolated.
-    pub image_size: [usize; 2],
-    /// Side of a patch, in pixels; divides both of `image_size`.
-    pub patch: usize,
-    /// Channels of an image.
-    pub channels: usize,
-    /// Classes.
-    pub classes: usize,
-    /// What an image is told by.
-    pub pooling: VitPooling,
-    /// Of the feed-forward part.
-    pub activation: Activation,
-    /// Added to the variance by norms.
-    pub epsilon: f64,
-    /// Share of attention dropped in training.
-    pub attention_dropout: f64,
-    /// Share of embeddings and of what a block adds dropped in training.
-    pub dropout: f64,
-    /// Share of images for which the last block adds nothing in training; less so the earlier blocks (stochastic depth,
-    /// Huang et al. 2016).
-    pub drop_path: f64,
-}
+use crate::reference::Reference;
 
 /// How reference checkpoints name and lay out tensors.
 pub const REFERENCE: Reference = Reference {
@@ -74,186 +31,8 @@ pub const REFERENCE: Reference = Reference {
     renamed: &[],
     turned: &["query", "key", "value", "dense", "classifier"],
     ignored: &["mask_token"],
-    aliases: Some(from_aliases),
+    aliases: Some(aliases::to_hf),
 };
-
-impl VitConfig {
-    /// ViT of these sizes for square images with three channels, without dropout.
-    #[must_use]
-    pub fn new([layers, width, heads]: [usize; 3], side: usize, patch: usize, classes: usize) -> Self {
-        Self {
-            layers,
-            width,
-            heads,
-            hidden: 4 * width,
-            image_size: [side; 2],
-            patch,
-            channels: 3,
-            classes,
-            pooling: VitPooling::Cls,
-            activation: Activation::Gelu,
-            epsilon: 1e-6,
-            attention_dropout: 0.0,
-            dropout: 0.0,
-            drop_path: 0.0,
-        }
-    }
-
-    /// ViT-Ti (Touvron et al. 2021, table 1).
-    #[must_use]
-    pub fn tiny(side: usize, patch: usize, classes: usize) -> Self {
-        Self::new([12, 192, 3], side, patch, classes)
-    }
-
-    /// ViT-S (Touvron et al. 2021, table 1).
-    #[must_use]
-    pub fn small(side: usize, patch: usize, classes: usize) -> Self {
-        Self::new([12, 384, 6], side, patch, classes)
-    }
-
-    /// ViT-B (table 1).
-    #[must_use]
-    pub fn base(side: usize, patch: usize, classes: usize) -> Self {
-        Self::new([12, 768, 12], side, patch, classes)
-    }
-
-    /// The sizes of a recipe.
-    ///
-    /// # Errors
-    /// Names all sizes that make no model.
-    pub fn from_recipe(
-        model: &VitModel,
-        height: usize,
-        width: usize,
-        channels: usize,
-        classes: usize,
-    ) -> Result<Self, Problems> {
-        let config = Self {
-            hidden: model.hidden.unwrap_or(4 * model.width),
-            image_size: [height, width],
-            channels,
-            pooling: match model.pool {
-                Pool::Cls => VitPooling::Cls,
-                Pool::Mean => VitPooling::Mean,
-            },
-            dropout: model.dropout,
-            drop_path: model.drop_path,
-            ..Self::new([model.layers, model.width, model.heads], height, model.patch, classes)
-        };
-        config.check()?;
-        Ok(config)
-    }
-
-    /// That these are the sizes of a model.
-    ///
-    /// # Errors
-    /// Names all sizes that make no model.
-    pub fn check(&self) -> Result<(), Problems> {
-        let Self { layers, width, heads, hidden, image_size, patch, .. } = *self;
-        let share = |rate: f64, key: &str| {
-            let help = "give a share from 0 to below 1";
-            ((0.0..1.0).contains(&rate), format!("`model.{key}` is {rate}"), help)
-        };
-        sizes(&[
-            (layers > 0, "`model.layers` is 0".into(), "12 is usual, 6 for small images"),
-            (
-                width > 0 && heads > 0 && width.is_multiple_of(heads),
-                format!("`model.heads` is {heads} and does not divide `model.width`, {width}"),
-                "choose a width that is a multiple of the heads",
-            ),
-            (hidden > 0, "`model.hidden` is 0".into(), "leave it out for 4 times the width"),
-            (
-                patch > 0 && image_size.iter().all(|side| *side >= patch && side.is_multiple_of(patch)),
-                format!(
-                    "`model.patch` is {patch} and does not divide images of {} × {}",
-                    image_size[0], image_size[1]
-                ),
-                "choose a side that is a multiple of the patch: 28 with 4 or 7, 32 with 4, 224 with 16",
-            ),
-            share(self.attention_dropout, "attention_dropout"),
-            share(self.dropout, "dropout"),
-            share(self.drop_path, "drop_path"),
-            (self.channels > 0, "images have no channels".into(), "1 for grey, 3 for colours"),
-            (self.classes > 0, "a classifier of no classes".into(), "the target needs at least two"),
-        ])
-    }
-
-    /// Rows and columns of patches of an image that there are positions for.
-    #[must_use]
-    pub fn grid(&self) -> [usize; 2] {
-        self.image_size.map(|side| side / self.patch.max(1))
-    }
-
-    /// The sizes of a Hugging Face `config.json`; `pooling` and `drop_path_rate` are keys of ours.
-    ///
-    /// # Errors
-    /// Names every key that is missing, damaged, or asks for something that is not supported.
-    pub fn from_hf(value: &Value) -> Result<Self, Problems> {
-        let mut keys = Keys::new(value, &["vit", "vit_mae"]);
-        let pooling = if keys.text("pooling", "cls") == "mean" { VitPooling::Mean } else { VitPooling::Cls };
-        let image_size = match keys.get("image_size") {
-            Some(Value::Array(_)) => keys.sizes("image_size"),
-            _ => vec![keys.maybe_size("image_size").unwrap_or(224); 2],
-        };
-        let Ok(image_size) = <[usize; 2]>::try_from(image_size) else {
-            return Err(Problem::new("`image_size`: expected one side, or height and width").into());
-        };
-        let config = Self {
-            layers: keys.size("num_hidden_layers"),
-            width: keys.size("hidden_size"),
-            heads: keys.size("num_attention_heads"),
-            hidden: keys.size("intermediate_size"),
-            image_size,
-            patch: keys.maybe_size("patch_size").unwrap_or(16),
-            channels: keys.maybe_size("num_channels").unwrap_or(3),
-            classes: keys.classes(),
-            pooling,
-            activation: keys.activation("hidden_act", "gelu"),
-            epsilon: keys.positive("layer_norm_eps", 1e-12),
-            attention_dropout: keys.share("attention_probs_dropout_prob", 0.0),
-            dropout: keys.share("hidden_dropout_prob", 0.0),
-            drop_path: keys.share("drop_path_rate", 0.0),
-        };
-        keys.divides(["num_attention_heads", "hidden_size"], config.heads, config.width);
-        keys.must("qkv_bias", &[json!(true)]);
-        keys.must("pooling", &[json!("cls"), json!("mean")]);
-        keys.finish()?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// As a Hugging Face `config.json`.
-    #[must_use]
-    pub fn to_hf(&self) -> Value {
-        let mut value = json!({
-            "architectures": ["ViTForImageClassification"],
-            "model_type": "vit",
-            "num_hidden_layers": self.layers,
-            "hidden_size": self.width,
-            "num_attention_heads": self.heads,
-            "intermediate_size": self.hidden,
-            "image_size": match self.image_size {
-                [height, width] if height == width => json!(height),
-                sides => json!(sides),
-            },
-            "patch_size": self.patch,
-            "num_channels": self.channels,
-            "hidden_act": activation_name(self.activation),
-            "layer_norm_eps": self.epsilon,
-            "attention_probs_dropout_prob": self.attention_dropout,
-            "hidden_dropout_prob": self.dropout,
-            "qkv_bias": true,
-            "pooling": match self.pooling {
-                VitPooling::Cls => "cls",
-                VitPooling::Mean => "mean",
-            },
-            "drop_path_rate": self.drop_path,
-            "torch_dtype": "float32",
-        });
-        put_labels(&mut value, self.classes);
-        value
-    }
-}
 
 /// A ViT with its output layer.
 #[derive(Module, Debug)]
@@ -440,14 +219,23 @@ impl Vit {
         BlockOptions { heads, activation, epsilon, attention_dropout, dropout, drop_path }
     }
 
+    /// The last hidden states, of the token in front and of all patches.
+    ///
+    /// # Shapes
+    /// - input: `[batch, height, width, channels]`
+    /// - output: `[batch, tokens + patches, width]`
+    pub fn hidden(&self, x: Tensor<4>, context: &mut Context) -> Tensor<3> {
+        let x = self.patches(x, context);
+        self.encode(x, context)
+    }
+
     /// What the output layer sees.
     ///
     /// # Shapes
     /// - input: `[batch, height, width, channels]`
     /// - output: `[batch, width]`
     pub fn features(&self, x: Tensor<4>, context: &mut Context) -> Tensor<2> {
-        let x = self.patches(x, context);
-        let x = self.encode(x, context); // [batch, tokens + patches, width]
+        let x = self.hidden(x, context); // [batch, tokens + patches, width]
         let [batch, _, width] = x.dims();
         let x = match self.config.pooling {
             VitPooling::Cls => x.narrow(1, 0, 1),
@@ -539,70 +327,4 @@ impl VitBlock {
         let y = context.dropout(y, dropout, 1);
         x + context.drop_path(y, drop_path)
     }
-}
-
-/// Names of torchvision and timm, where the three matrices of attention are one, as Hugging Face's without its prefix.
-fn from_aliases(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
-    let theirs = ["conv_proj.weight", "patch_embed.proj.weight"];
-    if !tensors.iter().any(|t| theirs.contains(&&*t.name)) {
-        return tensors;
-    }
-    let mut renamed = Vec::with_capacity(tensors.len());
-    for mut tensor in tensors {
-        let Some((name, whole)) = hf_name(&tensor.name) else {
-            renamed.push(tensor);
-            continue;
-        };
-        if !whole {
-            tensor.name = name;
-            renamed.push(tensor);
-            continue;
-        }
-        let rows = tensor.shape.first().copied().unwrap_or_default();
-        let (third, each) = (rows / 3, tensor.data.len() / 3);
-        for (i, part) in ["query", "key", "value"].into_iter().enumerate() {
-            let mut shape = tensor.shape.clone();
-            shape.iter_mut().take(1).for_each(|rows| *rows = third);
-            let data = tensor.data[i * each..][..each].to_vec();
-            let name = name.replace("qkv", part);
-            renamed.push(NamedTensor { name, shape, data, trainable: tensor.trainable });
-        }
-    }
-    renamed
-}
-
-/// A name of Hugging Face for one of torchvision or timm, and whether it stands for `qkv`, three tensors in one.
-fn hf_name(name: &str) -> Option<(String, bool)> {
-    let plain = |name: &str| Some((name.to_owned(), false));
-    match name {
-        "class_token" | "cls_token" => return plain("embeddings.cls_token"),
-        "encoder.pos_embedding" | "pos_embed" => return plain("embeddings.position_embeddings"),
-        _ => {}
-    }
-    // torchvision's matrix of attention is a parameter of its own.
-    let name = name.replace("in_proj_weight", "in_proj.weight").replace("in_proj_bias", "in_proj.bias");
-    let (place, leaf) = name.rsplit_once('.')?;
-    let layer = match place {
-        "conv_proj" | "patch_embed.proj" => "embeddings.patch_embeddings.projection".to_owned(),
-        "encoder.ln" | "norm" => "layernorm".to_owned(),
-        "heads.head" | "head" => "classifier".to_owned(),
-        _ => {
-            let block = place
-                .strip_prefix("encoder.layers.encoder_layer_")
-                .or_else(|| place.strip_prefix("blocks."))?;
-            let (number, part) = block.split_once('.')?;
-            let part = match part {
-                "ln_1" | "norm1" => "layernorm_before",
-                "ln_2" | "norm2" => "layernorm_after",
-                "self_attention.in_proj" | "attn.qkv" => "attention.attention.qkv",
-                "self_attention.out_proj" | "attn.proj" => "attention.output.dense",
-                "mlp.0" | "mlp.linear_1" | "mlp.fc1" => "intermediate.dense",
-                "mlp.3" | "mlp.linear_2" | "mlp.fc2" => "output.dense",
-                _ => return None,
-            };
-            format!("encoder.layer.{number}.{part}")
-        }
-    };
-    let whole = layer.ends_with(".qkv");
-    Some((format!("{layer}.{leaf}"), whole))
 }
