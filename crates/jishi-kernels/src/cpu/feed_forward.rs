@@ -13,8 +13,10 @@ use crate::multiversion;
 use crate::simd::Level;
 use crate::threads::{SharedMut, parallel};
 
-/// Rows a task: whole tiles of 14 and of 4.
-const ROWS: usize = 56;
+/// Rows a task: whole tiles, and few enough that the hidden values stay in a cache.
+fn rows_a_task(level: Level, precision: Precision) -> usize {
+    56_usize.next_multiple_of(super::gemm::tile_rows(level, precision))
+}
 
 /// Sizes of a feed-forward pair.
 #[derive(Debug, Clone, Copy)]
@@ -92,8 +94,9 @@ pub fn forward(
     let out = SharedMut::new(&mut y);
     packed(level, precision, [hidden, width], &Strided::columns(w1, hidden), |w1| {
         packed(level, precision, [width, hidden], &Strided::columns(w2, width), |w2| {
-            parallel(rows.div_ceil(ROWS), |task| {
-                let (row, count) = (task * ROWS, ROWS.min(rows - task * ROWS));
+            let most = rows_a_task(level, precision);
+            parallel(rows.div_ceil(most), |task| {
+                let (row, count) = (task * most, most.min(rows - task * most));
                 with_scratch_f32(count * hidden, |h| {
                     let a = x.part(row * width..(row + count) * width).rows(width);
                     let z = kept.as_ref().map(|z| (z, row));
@@ -204,7 +207,8 @@ pub fn backward(
     [wants_x, wants_w1, wants_w2]: [bool; 3],
 ) -> FeedForwardGradients {
     let FeedForwardShape { rows, width, hidden } = shape;
-    let tasks = rows.div_ceil(ROWS);
+    let most = rows_a_task(level, precision);
+    let tasks = rows.div_ceil(most);
     let mut dz = Kept::buffer(precision, rows * hidden);
     let mut dx = wants_x.then(|| buffer(rows * width));
     let mut partial = vec![0.0f32; tasks.max(1) * hidden];
@@ -215,7 +219,7 @@ pub fn backward(
         packed(level, precision, [hidden, width], &Strided::rows(w2, width), |w2| {
             packed(level, precision, [width, hidden], &Strided::rows(w1, hidden), |w1| {
                 parallel(tasks, |task| {
-                    let (row, count) = (task * ROWS, ROWS.min(rows - task * ROWS));
+                    let (row, count) = (task * most, most.min(rows - task * most));
                     with_scratch(count * (hidden + width), |words| {
                         let (block, rows) = as_f32(words).split_at_mut(count * hidden);
                         let z = z.part(row * hidden..(row + count) * hidden);

@@ -69,6 +69,10 @@ pub enum Lanes<'a> {
 }
 
 impl Source for Lanes<'_> {
+    fn is_bf16(&self) -> bool {
+        matches!(self, Self::Bf16(_))
+    }
+
     fn pack(
         &self,
         level: Level,

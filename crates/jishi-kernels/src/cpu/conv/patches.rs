@@ -1,8 +1,8 @@
 //! Patches of images as factors of a product ("im2col", Chellapilla et al. 2006), read where they are.
 
-#[cfg(target_arch = "x86_64")]
-use super::super::gemm::wide;
 use super::super::gemm::{Source, pack_then_pair};
+#[cfg(target_arch = "x86_64")]
+use super::super::gemm::{avx2, wide};
 use crate::memory::as_words;
 use crate::multiversion;
 use crate::simd::Level;
@@ -109,9 +109,15 @@ impl Source for Patches<'_> {
         self.runs([lane, lanes], [from, height], |i, places, count| {
             let out = &mut out[i * width..][..count * width];
             #[cfg(target_arch = "x86_64")]
-            if level >= Level::Avx512 {
+            if level >= Level::Avx2 {
                 // SAFETY: the level has these instructions.
-                unsafe { wide::gather_f32(self.data, places, count, width, as_words(out)) };
+                unsafe {
+                    if level >= Level::Avx512 {
+                        wide::gather_f32(self.data, places, count, width, as_words(out));
+                    } else {
+                        avx2::gather(self.data, places, count, width, out);
+                    }
+                }
                 return;
             }
             gather(level, self.data, places, count, width, out);
@@ -262,6 +268,12 @@ multiversion! {
 
     /// `out[i][..run] = data[places[i]..][..run]`, zeros outside.
     fn copy_runs(data: &[f32], places: &[usize], run: usize, width: usize, out: &mut [f32]) {
+        // Runs as wide as a tile are a few vectors; a run of any length is a call.
+        match run {
+            6 => return copy_runs_of::<6>(data, places, width, out),
+            16 => return copy_runs_of::<16>(data, places, width, out),
+            _ => {}
+        }
         for (i, place) in places.iter().enumerate() {
             let out = &mut out[i * width..][..run];
             if *place == OUTSIDE {
@@ -269,6 +281,18 @@ multiversion! {
             } else {
                 out.copy_from_slice(&data[*place..][..run]);
             }
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_runs_of<const RUN: usize>(data: &[f32], places: &[usize], width: usize, out: &mut [f32]) {
+    for (i, place) in places.iter().enumerate() {
+        let out = &mut out[i * width..][..RUN];
+        if *place == OUTSIDE {
+            out.fill(0.0);
+        } else {
+            out.copy_from_slice(&data[*place..][..RUN]);
         }
     }
 }

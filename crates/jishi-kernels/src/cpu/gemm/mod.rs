@@ -9,6 +9,8 @@
 //!
 //! A sum over k is taken in an order that depends on k alone, so results do not depend on threads.
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
 mod pack;
 mod tile;
 #[cfg(target_arch = "x86_64")]
@@ -94,12 +96,8 @@ impl Sink for Store<'_> {
     }
 }
 
-/// Words of k in a slice: a panel of B of this height fills a first-level cache.
-const SLICE: usize = 384;
 /// Multiplications that one thread does alone.
 const ALONE: usize = 1 << 19;
-/// Rows of A in a task's block, about.
-const BLOCK: usize = 256;
 
 /// `A · B` into `sink`.
 ///
@@ -131,11 +129,11 @@ pub fn gemm(
         }
         return;
     }
-    let slices = tile.words(k).div_ceil(SLICE);
+    let slices = tile.words(k).div_ceil(tile.slice);
     let slice = k.div_ceil(slices).next_multiple_of(2);
     let panels = n.div_ceil(tile.columns);
     // Blocks of whole tiles, at least a few for every thread.
-    let rows = BLOCK.min(m.div_ceil(8).max(tile.rows)).div_ceil(tile.rows) * tile.rows;
+    let rows = tile.block.min(m.div_ceil(8).max(tile.rows)).div_ceil(tile.rows) * tile.rows;
     let blocks = m.div_ceil(rows);
     // Where there are few rows, columns are cut too.
     let cuts = (8usize.div_ceil(blocks)).min(panels.div_ceil(4)).max(1);
@@ -208,19 +206,33 @@ struct Place {
 /// Multiplies two panels and gives the tile to the sink.
 fn multiply<S: Sink>(level: Level, tile: &Tile, a: &[u32], b: &[u32], place: &Place, sink: &S) {
     let mut sums = tile::Sums::new();
-    let sums = sums.values(tile.rows * tile.columns);
-    tile.multiply(a, b, sums);
-    deliver(level, tile.columns, sums, place, sink);
+    deliver(level, tile.columns, tile.multiply(a, b, &mut sums), place, sink);
 }
 
 multiversion! {
     fn deliver<S: Sink>(columns: usize, sums: &[f32], place: &Place, sink: &S) {
+        // A row of a known length is a few vectors; else it is a loop whose rest is as long as the row.
+        if place.width == columns {
+            match columns {
+                16 => return whole_rows::<16, FMA, S>(sums, place, sink),
+                32 => return whole_rows::<32, FMA, S>(sums, place, sink),
+                _ => {}
+            }
+        }
         for (r, row) in sums.chunks_exact(columns).take(place.rows).enumerate() {
             // SAFETY: `gemm` calls this once a tile and slice, and tiles are disjoint.
             unsafe {
                 sink.take::<FMA>(place.row + r, place.column, &row[..place.width], place.first, place.last);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn whole_rows<const WIDTH: usize, const FMA: bool, S: Sink>(sums: &[f32], place: &Place, sink: &S) {
+    for (r, row) in sums.as_chunks::<WIDTH>().0.iter().take(place.rows).enumerate() {
+        // SAFETY: as in `deliver`.
+        unsafe { sink.take::<FMA>(place.row + r, place.column, row, place.first, place.last) };
     }
 }
 
@@ -305,7 +317,7 @@ pub fn gemm_packed(
     });
 }
 
-/// [`SLICE`] of a product inside of a task, whose rows are few: a panel of B passes through the cache once.
+/// Words of k in a slice of a product inside of a task, whose rows are few: a panel of B passes through the cache once.
 const PACKED_SLICE: usize = 768;
 
 /// Words that [`pack_columns`] writes.
@@ -319,6 +331,12 @@ pub fn packed_words(level: Level, precision: Precision, n: usize, k: usize) -> u
 #[must_use]
 pub fn panel_columns(level: Level, precision: Precision) -> usize {
     Tile::of(level, precision).columns
+}
+
+/// Rows of A that are multiplied together: tasks take a multiple of them.
+#[must_use]
+pub fn tile_rows(level: Level, precision: Precision) -> usize {
+    Tile::of(level, precision).rows
 }
 
 /// Packs all of B `[k, n]` for [`gemm_packed`].

@@ -3,7 +3,7 @@
 use half::bf16;
 
 #[cfg(target_arch = "x86_64")]
-use super::wide;
+use super::{avx2, wide};
 use crate::memory::{Number, as_words, with_scratch_f32};
 use crate::multiversion;
 use crate::simd::Level;
@@ -50,6 +50,11 @@ pub trait Source: Sync {
         height: usize,
         out: &mut [f32],
     );
+
+    /// Whether all values are bfloat16, so that rounding to it changes none.
+    fn is_bf16(&self) -> bool {
+        false
+    }
 
     /// The same as pairs of bfloat16, `out[height / 2][width]`: the even value in the lower half of a word.
     #[allow(clippy::too_many_arguments)]
@@ -114,6 +119,10 @@ impl<T: Value> Strided<'_, T> {
 }
 
 impl<T: Value> Source for Strided<'_, T> {
+    fn is_bf16(&self) -> bool {
+        T::IS_BF16
+    }
+
     fn pack(
         &self,
         level: Level,
@@ -126,10 +135,16 @@ impl<T: Value> Source for Strided<'_, T> {
     ) {
         let data = self.from(lane, from);
         #[cfg(target_arch = "x86_64")]
-        if self.step == 1 && level >= Level::Avx512 {
+        if self.step == 1 && level >= Level::Avx2 {
             let part = wide::Part { data, lane_stride: self.lane_stride, step: 1, lanes, width, height };
             // SAFETY: the level has these instructions.
-            unsafe { wide::turn_f32(&part, as_words(out)) };
+            unsafe {
+                if level >= Level::Avx512 {
+                    wide::turn_f32(&part, as_words(out));
+                } else {
+                    avx2::turn(&part, out);
+                }
+            }
             return;
         }
         if self.step == 1 {
@@ -177,6 +192,10 @@ pub struct Shifted<S> {
 }
 
 impl<S: Source> Source for Shifted<S> {
+    fn is_bf16(&self) -> bool {
+        self.source.is_bf16()
+    }
+
     fn pack(
         &self,
         level: Level,
@@ -208,18 +227,20 @@ multiversion! {
     /// Lanes are contiguous over each other: rows of `out` are copied.
     fn copy<T: Value>(data: &[T], step: usize, lanes: usize, width: usize, height: usize, out: &mut [f32]) {
         if lanes == width {
-            for (i, out) in out.chunks_exact_mut(width).take(height).enumerate() {
-                for (o, v) in out.iter_mut().zip(&data[i * step..][..width]) {
-                    *o = v.widen();
-                }
+            // Rows of the tiles' widths are a few vectors; a row of any length is a call.
+            match width {
+                6 => return copy_rows::<6, T>(data, step, height, out),
+                14 => return copy_rows::<14, T>(data, step, height, out),
+                16 => return copy_rows::<16, T>(data, step, height, out),
+                32 => return copy_rows::<32, T>(data, step, height, out),
+                _ => {}
             }
-        } else {
-            for (i, out) in out.chunks_exact_mut(width).take(height).enumerate() {
-                for (o, v) in out[..lanes].iter_mut().zip(&data[i * step..][..lanes]) {
-                    *o = v.widen();
-                }
-                out[lanes..].fill(0.0);
+        }
+        for (i, out) in out.chunks_exact_mut(width).take(height).enumerate() {
+            for (o, v) in out[..lanes].iter_mut().zip(&data[i * step..][..lanes]) {
+                *o = v.widen();
             }
+            out[lanes..].fill(0.0);
         }
     }
 
@@ -263,6 +284,16 @@ multiversion! {
                     *o = round_bits(*e);
                 }
             }
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_rows<const WIDTH: usize, T: Value>(data: &[T], step: usize, height: usize, out: &mut [f32]) {
+    for (i, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().take(height).enumerate() {
+        let row: &[T; WIDTH] = data[i * step..][..WIDTH].try_into().expect("a slice of this length");
+        for (o, v) in out.iter_mut().zip(row) {
+            *o = v.widen();
         }
     }
 }

@@ -1,10 +1,15 @@
 //! Register tiles: the product of a panel of A (`rows` lanes) and a panel of B (`columns` lanes).
 //!
-//! Panels are words. In `f32`, word `[i][lane]` is value i of a lane; in bfloat16, values 2i and 2i + 1.
+//! Panels are words. Word `[i][lane]` is value i of a lane, or, where an instruction multiplies pairs of bfloat16, values
+//! 2i and 2i + 1. Without such an instruction, factors are rounded to bfloat16 when they are packed, and multiplied as
+//! `f32`: the same products, at the speed of `f32`.
+
+use std::mem::MaybeUninit;
 
 use super::Precision;
-use super::pack::Source;
+use super::pack::{Source, round_bits};
 use crate::memory::as_f32;
+use crate::multiversion;
 use crate::simd::Level;
 
 /// The shape of a tile and what multiplies it.
@@ -12,8 +17,22 @@ use crate::simd::Level;
 pub struct Tile {
     pub rows: usize,
     pub columns: usize,
-    paired: bool,
+    /// Words of k in a slice of a product, at most.
+    pub slice: usize,
+    /// Rows of A in a task's block, about: with a slice's words, what a second-level cache holds beside panels of B.
+    pub block: usize,
+    factors: Factors,
     kernel: Kernel,
+}
+
+/// What words of a panel hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Factors {
+    F32,
+    /// `f32` that was rounded to bfloat16.
+    Rounded,
+    /// Two bfloat16.
+    Pairs,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,45 +44,50 @@ enum Kernel {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
-    /// bfloat16 factors where no instruction multiplies them: widened again, in pairs.
-    PlainPaired,
 }
 
 /// The sums of the largest tile.
 #[repr(C, align(64))]
-pub struct Sums([f32; 14 * 32]);
+pub struct Sums([MaybeUninit<f32>; 14 * 32]);
 
 impl Sums {
     #[inline(always)]
     pub fn new() -> Self {
-        Self([0.0; 14 * 32])
-    }
-
-    #[inline(always)]
-    pub fn values(&mut self, len: usize) -> &mut [f32] {
-        &mut self.0[..len]
+        Self([MaybeUninit::uninit(); 14 * 32])
     }
 }
 
 impl Tile {
     pub fn of(level: Level, precision: Precision) -> Self {
-        let tile = |rows, columns, paired, kernel| Self { rows, columns, paired, kernel };
-        match (precision, level) {
+        let factors = match (precision, level) {
+            (Precision::F32, _) => Factors::F32,
+            (Precision::Bf16, Level::Avx512Bf16) => Factors::Pairs,
+            (Precision::Bf16, _) => Factors::Rounded,
+        };
+        // Slices and blocks were measured on processors of 1 MiB (AVX-512) and 512 KiB (AVX2) of second-level cache.
+        let tile = |[rows, columns]: [usize; 2], [slice, block]: [usize; 2], kernel| Self {
+            rows,
+            columns,
+            slice,
+            block,
+            factors,
+            kernel,
+        };
+        match level {
             #[cfg(target_arch = "x86_64")]
-            (Precision::F32, Level::Avx512 | Level::Avx512Bf16) => tile(14, 32, false, Kernel::Avx512),
+            Level::Avx512Bf16 if factors == Factors::Pairs => tile([14, 32], [384, 256], Kernel::Avx512Bf16),
             #[cfg(target_arch = "x86_64")]
-            (Precision::F32, Level::Avx2) => tile(6, 16, false, Kernel::Avx2),
-            (Precision::F32, _) => tile(4, 16, false, Kernel::Plain),
+            Level::Avx512 | Level::Avx512Bf16 => tile([14, 32], [384, 256], Kernel::Avx512),
             #[cfg(target_arch = "x86_64")]
-            (Precision::Bf16, Level::Avx512Bf16) => tile(14, 32, true, Kernel::Avx512Bf16),
-            (Precision::Bf16, _) => tile(4, 16, true, Kernel::PlainPaired),
+            Level::Avx2 => tile([6, 16], [768, 72], Kernel::Avx2),
+            _ => tile([4, 16], [384, 256], Kernel::Plain),
         }
     }
 
     /// Words of one lane.
     #[inline]
     pub fn words(&self, k: usize) -> usize {
-        if self.paired { k.div_ceil(2) } else { k }
+        if self.factors == Factors::Pairs { k.div_ceil(2) } else { k }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -78,73 +102,70 @@ impl Tile {
         height: usize,
         out: &mut [u32],
     ) {
-        if self.paired {
+        if self.factors == Factors::Pairs {
             source.pack_pairs(level, lane, lanes, width, from, height, out);
-        } else {
-            source.pack(level, lane, lanes, width, from, height, as_f32(out));
+            return;
+        }
+        source.pack(level, lane, lanes, width, from, height, as_f32(out));
+        if self.factors == Factors::Rounded && !source.is_bf16() {
+            round_in_place(level, as_f32(out));
         }
     }
 
     /// `sums[rows][columns]` = the product of two panels of the same height.
     #[inline]
-    pub fn multiply(&self, a: &[u32], b: &[u32], sums: &mut [f32]) {
+    pub fn multiply<'s>(&self, a: &[u32], b: &[u32], sums: &'s mut Sums) -> &'s [f32] {
         let height = a.len() / self.rows;
         assert!(
             a.len() == height * self.rows
                 && b.len() == height * self.columns
-                && sums.len() == self.rows * self.columns,
+                && self.rows * self.columns <= sums.0.len(),
             "panels of different heights"
         );
-        match self.kernel {
-            Kernel::Plain => plain(height, a, b, sums),
-            Kernel::PlainPaired => plain_paired(height, a, b, sums),
-            // SAFETY: a tile of this kind is made only for a level that has the instructions; lengths were checked.
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { avx2(height, a.as_ptr(), b.as_ptr(), sums.as_mut_ptr()) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512 => unsafe { avx512(height, a.as_ptr(), b.as_ptr(), sums.as_mut_ptr()) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Bf16 => unsafe { avx512_bf16(height, a.as_ptr(), b.as_ptr(), sums.as_mut_ptr()) },
+        let (a, b, out) = (a.as_ptr(), b.as_ptr(), sums.0.as_mut_ptr().cast::<f32>());
+        // SAFETY: a tile of a kind is made only for a level that has its instructions; lengths were checked; each kernel
+        // writes all of the tile's sums.
+        unsafe {
+            match self.kernel {
+                Kernel::Plain => plain(height, a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                Kernel::Avx2 => avx2(height, a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                Kernel::Avx512 => avx512(height, a, b, out),
+                #[cfg(target_arch = "x86_64")]
+                Kernel::Avx512Bf16 => avx512_bf16(height, a, b, out),
+            }
+            std::slice::from_raw_parts(out, self.rows * self.columns)
+        }
+    }
+}
+
+multiversion! {
+    /// Rounds to bfloat16, and stays `f32`.
+    fn round_in_place(values: &mut [f32]) {
+        for v in values {
+            *v = f32::from_bits(round_bits(*v) << 16);
         }
     }
 }
 
 /// 4 × 16 in vectors of any width.
-fn plain(height: usize, a: &[u32], b: &[u32], out: &mut [f32]) {
+///
+/// # Safety
+/// `a`, `b` and `out` point to `4 · height`, `16 · height` and `64` words.
+unsafe fn plain(height: usize, a: *const u32, b: *const u32, out: *mut f32) {
     let mut sums = [[0.0f32; 16]; 4];
-    for i in 0..height {
-        let b: &[u32; 16] = b[i * 16..][..16].try_into().expect("sixteen words");
-        let a: &[u32; 4] = a[i * 4..][..4].try_into().expect("four words");
-        for (row, a) in sums.iter_mut().zip(a) {
-            let a = f32::from_bits(*a);
-            for (s, b) in row.iter_mut().zip(b) {
-                *s += a * f32::from_bits(*b);
+    // SAFETY: every access is inside of the lengths that the caller promises.
+    unsafe {
+        for i in 0..height {
+            let (a, b) = (&*a.add(i * 4).cast::<[f32; 4]>(), &*b.add(i * 16).cast::<[f32; 16]>());
+            for (row, a) in sums.iter_mut().zip(a) {
+                for (s, b) in row.iter_mut().zip(b) {
+                    *s += a * b;
+                }
             }
         }
-    }
-    for (out, row) in out.chunks_exact_mut(16).zip(&sums) {
-        out.copy_from_slice(row);
-    }
-}
-
-/// 4 × 16 of pairs of bfloat16.
-fn plain_paired(height: usize, a: &[u32], b: &[u32], out: &mut [f32]) {
-    let low = |word: u32| f32::from_bits(word << 16);
-    let high = |word: u32| f32::from_bits(word & 0xffff_0000);
-    let mut sums = [[0.0f32; 16]; 4];
-    for i in 0..height {
-        let b: &[u32; 16] = b[i * 16..][..16].try_into().expect("sixteen words");
-        let a: &[u32; 4] = a[i * 4..][..4].try_into().expect("four words");
-        for (row, a) in sums.iter_mut().zip(a) {
-            for (s, b) in row.iter_mut().zip(b) {
-                *s += low(*a) * low(*b) + high(*a) * high(*b);
-            }
-        }
-    }
-    for (out, row) in out.chunks_exact_mut(16).zip(&sums) {
-        out.copy_from_slice(row);
+        out.cast::<[[f32; 16]; 4]>().write(sums);
     }
 }
 

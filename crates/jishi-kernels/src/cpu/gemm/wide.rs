@@ -17,9 +17,9 @@ pub struct Part<'a, T> {
 }
 
 impl<T: Value> Part<'_, T> {
-    /// Whether `out` takes `words` words a lane, and the data hold every value of the part.
-    fn check(&self, words: usize, out: &[u32]) {
-        assert!(out.len() >= words * self.width && self.lanes <= self.width, "a panel that is too small");
+    /// Whether `room` is enough for `words` words a lane, and the data hold every value of the part.
+    pub(super) fn check(&self, words: usize, room: usize) {
+        assert!(room >= words * self.width && self.lanes <= self.width, "a panel that is too small");
         if self.lanes > 0 && self.height > 0 {
             let last = (self.lanes - 1) * self.lane_stride + (self.height - 1) * self.step;
             assert!(last < self.data.len(), "a matrix that is too small");
@@ -86,7 +86,7 @@ fn turn(rows: &mut [__m512i; 16]) {
 /// AVX-512 F, BW, VL.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub unsafe fn turn_f32<T: Value>(part: &Part<'_, T>, out: &mut [u32]) {
-    part.check(part.height, out);
+    part.check(part.height, out.len());
     // SAFETY: `check` saw that the part is inside its data and the panel.
     unsafe {
         turn_words(part.height, part.lanes, part.width, out, |lane, at, words| {
@@ -102,7 +102,7 @@ pub unsafe fn turn_f32<T: Value>(part: &Part<'_, T>, out: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub unsafe fn turn_pairs<T: Value>(part: &Part<'_, T>, out: &mut [u32]) {
     let words = part.height.div_ceil(2);
-    part.check(words, out);
+    part.check(words, out.len());
     // SAFETY: `check` saw that the part is inside its data and the panel.
     unsafe {
         turn_words(words, part.lanes, part.width, out, |lane, at, words| {
@@ -161,7 +161,7 @@ unsafe fn turn_words(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub unsafe fn copy_pairs<T: Value>(part: &Part<'_, T>, out: &mut [u32]) {
     let words = part.height.div_ceil(2);
-    part.check(words, out);
+    part.check(words, out.len());
     let weave = weave();
     for at in 0..words {
         let odd = 2 * at + 1 < part.height;
@@ -190,10 +190,10 @@ pub unsafe fn copy_pairs<T: Value>(part: &Part<'_, T>, out: &mut [u32]) {
 }
 
 /// No value: see [`gather_f32`].
-const OUTSIDE: usize = usize::MAX;
+pub(super) const OUTSIDE: usize = usize::MAX;
 
 /// Whether every run is inside the data.
-fn check_runs(data: &[f32], places: &[usize], count: usize) {
+pub(super) fn check_runs(data: &[f32], places: &[usize], count: usize) {
     let end = data.len().checked_sub(count).expect("a run that is longer than its data");
     assert!(places.iter().all(|place| *place <= end || *place == OUTSIDE), "a run outside of its data");
 }
