@@ -1,38 +1,35 @@
 //! The four transformations of minimal filtering and the gradients' two, of as many channels at once as a vector has
-//! lanes. Each goes over columns and rows (or rows and columns) of a tile, one line at a time.
+//! lanes. Each goes over columns and rows (or rows and columns) of a tile, one line at a time. Tiles are `[y][x]`
+//! where nothing else is said.
 
-use super::F;
 use super::vector::Vector;
 
-/// Six values of an array. (`array::from_fn` would be a call: it has no vector instructions.)
-macro_rules! six {
-    ($values:ident, $at:expr, $step:literal) => {
-        [
-            $values[$at],
-            $values[$at + $step],
-            $values[$at + 2 * $step],
-            $values[$at + 3 * $step],
-            $values[$at + 4 * $step],
-            $values[$at + 5 * $step],
-        ]
+/// An array of an expression's values for each index. (`array::from_fn` would be a call, as it has no vector instructions, and
+/// a loop keeps the array in memory.)
+macro_rules! each {
+    (3, $i:ident => $value:expr) => {
+        each!(@ $i => $value; 0 1 2)
+    };
+    (4, $i:ident => $value:expr) => {
+        each!(@ $i => $value; 0 1 2 3)
+    };
+    (6, $i:ident => $value:expr) => {
+        each!(@ $i => $value; 0 1 2 3 4 5)
+    };
+    (@ $i:ident => $value:expr; $($n:literal)+) => {
+        [$({
+            const $i: usize = $n;
+            $value
+        }),+]
     };
 }
+pub(super) use each;
 
 /// `G · filter · Gᵀ`.
 #[inline(always)]
-pub fn filter_frequencies<V: Vector>(g: &[V; 9]) -> [V; F] {
-    let mut rows = [g[0]; 18]; // [6][3]
-    for x in 0..3 {
-        let column = filter_line([g[x], g[3 + x], g[6 + x]]);
-        for (y, value) in column.iter().enumerate() {
-            rows[y * 3 + x] = *value;
-        }
-    }
-    let mut out = [g[0]; F];
-    for y in 0..6 {
-        out[y * 6..][..6].copy_from_slice(&filter_line([rows[y * 3], rows[y * 3 + 1], rows[y * 3 + 2]]));
-    }
-    out
+pub fn filter_frequencies<V: Vector>(g: [[V; 3]; 3]) -> [[V; 6]; 6] {
+    let columns = each!(3, X => filter_line(each!(3, Y => g[Y][X])));
+    each!(6, Y => filter_line(each!(3, X => columns[X][Y])))
 }
 
 #[inline(always)]
@@ -46,19 +43,9 @@ fn filter_line<V: Vector>([a, b, c]: [V; 3]) -> [V; 6] {
 
 /// `Gᵀ · frequencies · G`.
 #[inline(always)]
-pub fn filter_gradient<V: Vector>(m: &[V; F]) -> [V; 9] {
-    let mut rows = [m[0]; 18]; // [3][6]
-    for x in 0..6 {
-        let column = filter_gradient_line(six!(m, x, 6));
-        for (y, value) in column.iter().enumerate() {
-            rows[y * 6 + x] = *value;
-        }
-    }
-    let mut out = [m[0]; 9];
-    for y in 0..3 {
-        out[y * 3..][..3].copy_from_slice(&filter_gradient_line(six!(rows, y * 6, 1)));
-    }
-    out
+pub fn filter_gradient<V: Vector>(m: [[V; 6]; 6]) -> [[V; 3]; 3] {
+    let columns = each!(6, X => filter_gradient_line(each!(6, Y => m[Y][X])));
+    each!(3, Y => filter_gradient_line(each!(6, X => columns[X][Y])))
 }
 
 #[inline(always)]
@@ -73,19 +60,11 @@ fn filter_gradient_line<V: Vector>(m: [V; 6]) -> [V; 3] {
     ]
 }
 
-/// `Bᵀ · pixels · B`.
+/// `Bᵀ · pixels · B`, columns of it.
 #[inline(always)]
-pub fn pixel_frequencies<V: Vector>(d: &mut [V; F]) {
-    for y in 0..6 {
-        let line = pixel_line(six!(d, y * 6, 1));
-        d[y * 6..][..6].copy_from_slice(&line);
-    }
-    for x in 0..6 {
-        let line = pixel_line(six!(d, x, 6));
-        for (y, value) in line.iter().enumerate() {
-            d[y * 6 + x] = *value;
-        }
-    }
+pub fn pixel_frequencies<V: Vector>(d: [[V; 6]; 6]) -> [[V; 6]; 6] {
+    let rows = each!(6, Y => pixel_line(d[Y]));
+    each!(6, X => pixel_line(each!(6, Y => rows[Y][X])))
 }
 
 #[inline(always)]
@@ -106,19 +85,9 @@ fn pixel_line<V: Vector>(d: [V; 6]) -> [V; 6] {
 
 /// `Aᵀ · frequencies · A`.
 #[inline(always)]
-pub fn results<V: Vector>(m: &[V; F]) -> [V; 16] {
-    let mut rows = [m[0]; 24]; // [4][6]
-    for x in 0..6 {
-        let line = result_line(six!(m, x, 6));
-        for (y, value) in line.iter().enumerate() {
-            rows[y * 6 + x] = *value;
-        }
-    }
-    let mut out = [m[0]; 16];
-    for y in 0..4 {
-        out[y * 4..][..4].copy_from_slice(&result_line(six!(rows, y * 6, 1)));
-    }
-    out
+pub fn results<V: Vector>(m: [[V; 6]; 6]) -> [[V; 4]; 4] {
+    let columns = each!(6, X => result_line(each!(6, Y => m[Y][X])));
+    each!(4, Y => result_line(each!(6, X => columns[X][Y])))
 }
 
 #[inline(always)]
@@ -135,24 +104,9 @@ fn result_line<V: Vector>(m: [V; 6]) -> [V; 4] {
 
 /// `A · gradients · Aᵀ`.
 #[inline(always)]
-pub fn gradient_frequencies<V: Vector>(g: &[V; 16]) -> [V; F] {
-    let mut rows = [g[0]; 24]; // [6][4]
-    for x in 0..4 {
-        let line = gradient_line([g[x], g[4 + x], g[8 + x], g[12 + x]]);
-        for (y, value) in line.iter().enumerate() {
-            rows[y * 4 + x] = *value;
-        }
-    }
-    let mut out = [g[0]; F];
-    for y in 0..6 {
-        out[y * 6..][..6].copy_from_slice(&gradient_line([
-            rows[y * 4],
-            rows[y * 4 + 1],
-            rows[y * 4 + 2],
-            rows[y * 4 + 3],
-        ]));
-    }
-    out
+pub fn gradient_frequencies<V: Vector>(g: [[V; 4]; 4]) -> [[V; 6]; 6] {
+    let columns = each!(4, X => gradient_line(each!(4, Y => g[Y][X])));
+    each!(6, Y => gradient_line(each!(4, X => columns[X][Y])))
 }
 
 #[inline(always)]

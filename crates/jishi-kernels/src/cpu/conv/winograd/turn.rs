@@ -1,7 +1,7 @@
 //! Tiles and filters to their frequencies and back, where they are in memory.
 
 use super::transforms::{
-    filter_frequencies, filter_gradient, gradient_frequencies, pixel_frequencies, results,
+    each, filter_frequencies, filter_gradient, gradient_frequencies, pixel_frequencies, results,
 };
 use super::vector::{Vector, kernels};
 use super::{F, GROUP, OUTSIDE, Tiles, apart};
@@ -67,15 +67,14 @@ kernels! {
             for lane in (0..GROUP).step_by(V::LANES) {
                 // SAFETY: inside of `taps`; places by this function's contract.
                 unsafe {
-                    let mut values = [V::zero(); 9];
-                    for (tap, value) in values.iter_mut().enumerate() {
-                        let tap = input * 9 + if turned { 8 - tap } else { tap };
-                        *value = V::load(taps.as_ptr().add(tap * GROUP + lane).cast());
-                    }
+                    let tap = |tap: usize| input * 9 + if turned { 8 - tap } else { tap };
+                    let found = filter_frequencies(each!(3, Y => each!(3, X => {
+                        V::load(taps.as_ptr().add(tap(Y * 3 + X) * GROUP + lane).cast())
+                    })));
                     let start = start + input * V::PANEL + lane;
-                    for (f, value) in filter_frequencies(&values).iter().enumerate() {
-                        value.store(out.slice(start + f * step, V::LANES).as_mut_ptr());
-                    }
+                    each!(6, Y => each!(6, X => {
+                        found[Y][X].store(out.slice(start + (Y * 6 + X) * step, V::LANES).as_mut_ptr());
+                    }));
                 }
             }
         }
@@ -96,11 +95,12 @@ kernels! {
         for channel in (0..tiles.channels).step_by(V::LANES) {
             // SAFETY: pixels are inside the images; places by this function's contract.
             unsafe {
-                let mut d = load::<V, F>(x, &pixels, tiles.channels, channel);
-                pixel_frequencies(&mut d);
-                for (f, value) in d.iter().enumerate() {
-                    value.store(out.slice(place(channel, f), V::LANES).as_mut_ptr());
-                }
+                let found = pixel_frequencies(each!(6, Y => each!(6, X => {
+                    load::<V>(x, pixels[Y * 6 + X], tiles.channels, channel)
+                })));
+                each!(6, X => each!(6, Y => {
+                    found[X][Y].store(out.slice(place(channel, Y * 6 + X), V::LANES).as_mut_ptr());
+                }));
             }
         }
     }
@@ -121,10 +121,12 @@ kernels! {
         for channel in (0..channels).step_by(V::LANES) {
             // SAFETY: pixels are inside the result; places by this function's contract.
             unsafe {
-                let found = gradient_frequencies(&load::<V, 16>(dy, &pixels, channels, channel));
-                for (f, value) in found.iter().enumerate() {
-                    value.store(out.slice(place(channel, f), V::LANES).as_mut_ptr());
-                }
+                let found = gradient_frequencies(each!(4, Y => each!(4, X => {
+                    load::<V>(dy, pixels[Y * 4 + X], channels, channel)
+                })));
+                each!(6, Y => each!(6, X => {
+                    found[Y][X].store(out.slice(place(channel, Y * 6 + X), V::LANES).as_mut_ptr());
+                }));
             }
         }
     }
@@ -147,20 +149,20 @@ kernels! {
             let channel = channel + lane;
             // SAFETY: inside of `m`; places by this function's contract.
             unsafe {
-                let mut values = [V::zero(); F];
-                for (f, value) in values.iter_mut().enumerate() {
-                    *value = V::load(m.as_ptr().add(f * step + lane));
-                }
+                let found = results(each!(6, Y => each!(6, X => {
+                    V::load(m.as_ptr().add((Y * 6 + X) * step + lane))
+                })));
                 let bias = match bias {
                     Some(bias) => V::load(bias[channel..][..V::LANES].as_ptr()),
                     None => V::zero(),
                 };
-                for (value, pixel) in results(&values).iter().zip(pixels) {
-                    if *pixel != OUTSIDE {
+                each!(4, Y => each!(4, X => {
+                    let pixel = pixels[Y * 4 + X];
+                    if pixel != OUTSIDE {
                         let out = y.slice(pixel * channels + channel, V::LANES);
-                        value.add(bias).store(out.as_mut_ptr());
+                        found[Y][X].add(bias).store(out.as_mut_ptr());
                     }
-                }
+                }));
             }
         }
     }
@@ -184,13 +186,13 @@ kernels! {
             for lane in (0..V::PANEL).step_by(V::LANES) {
                 // SAFETY: inside of `sums` and `values`.
                 unsafe {
-                    let mut m = [V::zero(); F];
-                    for (f, value) in m.iter_mut().enumerate() {
-                        *value = V::load(sums.as_ptr().add(f * step + input * V::PANEL + lane));
-                    }
-                    for (tap, value) in filter_gradient(&m).iter().enumerate() {
-                        value.store(values.as_mut_ptr().add((input * 9 + tap) * V::PANEL + lane));
-                    }
+                    let found = filter_gradient(each!(6, Y => each!(6, X => {
+                        V::load(sums.as_ptr().add((Y * 6 + X) * step + input * V::PANEL + lane))
+                    })));
+                    each!(3, Y => each!(3, X => {
+                        let row = input * 9 + Y * 3 + X;
+                        found[Y][X].store(values.as_mut_ptr().add(row * V::PANEL + lane));
+                    }));
                 }
             }
         }
@@ -205,25 +207,14 @@ kernels! {
     }
 }
 
-/// Channels from `channel` on of some pixels.
+/// Channels from `channel` on of a pixel.
 ///
 /// # Safety
-/// The vector's instructions; pixels are inside `data` or [`OUTSIDE`], and so are their channels.
+/// The vector's instructions; the pixel is inside `data` or [`OUTSIDE`], and so are its channels.
 #[inline(always)]
-unsafe fn load<V: Vector, const N: usize>(
-    data: &[f32],
-    pixels: &[usize; N],
-    channels: usize,
-    channel: usize,
-) -> [V; N] {
+unsafe fn load<V: Vector>(data: &[f32], pixel: usize, channels: usize, channel: usize) -> V {
+    let inside = pixel != OUTSIDE;
+    let at = if inside { pixel * channels + channel } else { 0 };
     // SAFETY: by this function's contract; nothing is read for pixels outside.
-    unsafe {
-        let mut out = [V::zero(); N];
-        for (value, pixel) in out.iter_mut().zip(pixels) {
-            let inside = *pixel != OUTSIDE;
-            let at = if inside { pixel * channels + channel } else { 0 };
-            *value = V::load_if(inside, data.as_ptr().wrapping_add(at));
-        }
-        out
-    }
+    unsafe { V::load_if(inside, data.as_ptr().wrapping_add(at)) }
 }
