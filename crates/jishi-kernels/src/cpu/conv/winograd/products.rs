@@ -47,6 +47,11 @@ kernels! {
             let mut sums = [[V::zero(); 2]; R];
             let (mut a, mut b) = (a, b);
             for _ in 0..groups {
+                // The next block is too far away for the processor to foresee.
+                let next = a.wrapping_add(count * GROUP);
+                for r in 0..R {
+                    V::prefetch(next.wrapping_add(r * GROUP));
+                }
                 for i in 0..GROUP {
                     let (b0, b1) = (V::load(b), V::load(b.add(V::LANES)));
                     for (r, sum) in sums.iter_mut().enumerate() {
@@ -56,7 +61,7 @@ kernels! {
                     }
                     b = b.add(V::PANEL);
                 }
-                a = a.wrapping_add(count * GROUP);
+                a = next;
             }
             for (r, sum) in sums.iter().enumerate() {
                 sum[0].store(c.add(r * V::PANEL));
