@@ -174,7 +174,7 @@ pub fn conv2d(
     }
     #[cfg(target_arch = "x86_64")]
     if winograd::pays(level, conv) {
-        winograd::forward(conv, x, weight, bias, y);
+        winograd::forward(level, conv, x, weight, bias, y);
         return;
     }
     let (inputs, outputs) = (conv.inputs_of_group(), conv.outputs_of_group());
@@ -219,7 +219,7 @@ fn backward_input(
     }
     #[cfg(target_arch = "x86_64")]
     if winograd::pays(level, conv) {
-        winograd::backward_input(conv, dy, weight, bias, dx);
+        winograd::backward_input(level, conv, dy, weight, bias, dx);
         return;
     }
     let (inputs, outputs) = (conv.inputs_of_group(), conv.outputs_of_group());
@@ -289,7 +289,7 @@ pub fn conv2d_backward_weight(
     }
     #[cfg(target_arch = "x86_64")]
     if winograd::pays(level, conv) {
-        winograd::backward_weight(conv, x, dy, dweight);
+        winograd::backward_weight(level, conv, x, dy, dweight);
         return;
     }
     let (inputs, outputs) = (conv.inputs_of_group(), conv.outputs_of_group());
