@@ -67,6 +67,8 @@ pub struct Card {
     pub environment: Environment,
     /// Seconds of training.
     pub wall_seconds: f64,
+    /// Share of the steps' time in which batches were made.
+    pub data_share: Option<f64>,
     /// Peak memory in bytes.
     pub peak_memory: Option<u64>,
 }
@@ -169,6 +171,9 @@ impl Card {
             let _ = writeln!(out, "| {} | {} |", escape(name), escape(value));
         }
         let _ = writeln!(out, "| time | {} s |", number(self.wall_seconds, 3));
+        if let Some(share) = self.data_share {
+            let _ = writeln!(out, "| making batches | {} % of a step |", number(100.0 * share, 2));
+        }
         if let Some(bytes) = self.peak_memory {
             let _ = writeln!(out, "| peak memory | {} |", bytes_words(bytes));
         }
@@ -286,6 +291,7 @@ mod tests {
                 threads: 2,
             },
             wall_seconds: 12.34,
+            data_share: Some(0.0123),
             peak_memory: Some(73_000_000),
         }
     }

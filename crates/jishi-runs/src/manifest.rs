@@ -76,6 +76,12 @@ pub struct RunManifest {
     pub metrics: BTreeMap<String, BTreeMap<String, Metric>>,
     /// Seconds spent, over all resumes.
     pub wall_seconds: f64,
+    /// Seconds of that in training steps.
+    #[serde(default)]
+    pub step_seconds: f64,
+    /// Seconds of the steps in which a batch was made.
+    #[serde(default)]
+    pub data_seconds: f64,
     /// Peak resident memory in bytes, where the system tells.
     pub peak_memory: Option<u64>,
 }
@@ -304,6 +310,8 @@ impl RunManifest {
             best_step: None,
             metrics: BTreeMap::new(),
             wall_seconds: 0.0,
+            step_seconds: 0.0,
+            data_seconds: 0.0,
             peak_memory: None,
         }
     }
@@ -313,6 +321,12 @@ impl RunManifest {
         self.status = status;
         self.finished = Some(now());
         self.peak_memory = peak_memory().max(self.peak_memory);
+    }
+
+    /// Share of the time of training steps in which a batch was made, in 0–1; none before the first step.
+    #[must_use]
+    pub fn data_share(&self) -> Option<f64> {
+        (self.step_seconds > 0.0).then(|| self.data_seconds / self.step_seconds)
     }
 
     /// Writes it atomically.

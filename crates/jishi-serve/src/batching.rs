@@ -12,6 +12,7 @@ use burn::tensor::Device;
 use jishi_data::image::{ImageCorpus, OwnedPicture, Pictures};
 use jishi_data::write::Values;
 use jishi_recipe::{Channels, TaskName};
+use jishi_tasks::vision::making::grid;
 use jishi_train::TrainError;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::predict::{Predictor, columns};
@@ -100,8 +101,12 @@ impl Loaded {
                 let found = model.find(&corpus(seen), SHOWN)?;
                 Ok(Told::Lists((0..seen.len()).map(|i| found.of_image(i)).collect()))
             }
-            (Self::Makes(model), Input::Seed { seed, count }) => {
+            (Self::Makes(model), Input::Seed { seed, count, grid: one }) => {
                 let made = model.make(*seed, *count)?;
+                if *one {
+                    let columns = (*count as f64).sqrt().ceil() as usize;
+                    return Ok(Told::Files(vec![raster(grid(&made, columns).view()).to_png()]));
+                }
                 Ok(Told::Files(made.iter().map(|picture| raster(picture.view()).to_png()).collect()))
             }
             _ => Err(jishi_recipe::Problem::new("inputs of another kind than the model's").into()),

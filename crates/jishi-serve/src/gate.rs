@@ -149,6 +149,13 @@ fn admit(shared: &Shared, route: Route, headers: &HeaderMap) -> Result<Option<Ar
     Ok(Some(key))
 }
 
+/// Whether a page of elsewhere shows what is asked for, a picture for example: making one takes a while.
+#[must_use]
+pub fn embedded_elsewhere(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
+    site.is_some_and(|site| !["same-origin", "none"].contains(&site))
+}
+
 /// A page of elsewhere can't use a browser to ask what it could not ask itself.
 fn elsewhere(method: &Method, headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|v| v.to_str().ok());

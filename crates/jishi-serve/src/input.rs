@@ -54,6 +54,8 @@ pub enum Input {
         seed: u64,
         /// How many.
         count: usize,
+        /// Whether they come in one picture.
+        grid: bool,
     },
 }
 

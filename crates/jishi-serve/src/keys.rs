@@ -39,7 +39,7 @@ pub enum Scope {
     Embed,
     /// The server's counters.
     Metrics,
-    /// New versions of models.
+    /// New versions of models; the studio.
     Admin,
 }
 
@@ -107,6 +107,12 @@ impl Key {
     #[must_use]
     pub fn allows(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// Whether its owner has the studio, which shows all runs and models: it allows all of them to be looked after.
+    #[must_use]
+    pub fn has_studio(&self) -> bool {
+        self.allows(Scope::Admin) && self.models.is_none()
     }
 
     /// Whether it is for a model.
@@ -255,6 +261,15 @@ pub fn list(path: &Path) -> Result<KeyFile, Problems> {
     Ok(load(path)?.1)
 }
 
+/// 256 bits that nobody can guess.
+///
+/// # Errors
+/// A system without random numbers.
+pub fn secret() -> Result<[u8; 32], getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map(|()| bytes)
+}
+
 /// Adds a key to a file, which is made where there is none. Gives the key, which is written nowhere.
 ///
 /// # Errors
@@ -270,10 +285,8 @@ pub fn add(path: &Path, name: &str, entry: &KeyEntry) -> Result<String, RunError
         let problem = Problem::new(format!("there already is a key with the name `{name}`")).file(path);
         return Err(problem.help("choose another name, or remove that key first").into());
     }
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Problem::new(format!("the system gives no random numbers: {e}")))?;
-    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let secret = secret().map_err(|e| Problem::new(format!("the system gives no random numbers: {e}")))?;
+    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
     let mut document = edited(&text, path)?;
     let keys = document.entry("keys").or_insert_with(|| {
         let mut keys = Table::new();

@@ -73,7 +73,7 @@ pub async fn generate(
     };
     fields.end(&[])?;
     call.ticket.predicts(count);
-    let Told::Files(files) = batcher.predict(Input::Seed { seed, count }).await? else {
+    let Told::Files(files) = batcher.predict(Input::Seed { seed, count, grid: false }).await? else {
         return Err(ApiError::internal(&"a model that makes images made none"));
     };
     let images: Vec<String> = files.iter().map(|file| STANDARD.encode(file)).collect();

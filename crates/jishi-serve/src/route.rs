@@ -31,6 +31,8 @@ pub enum Route {
     Chat,
     /// Vectors of texts.
     Embeddings,
+    /// Pages of the studio.
+    Studio,
     /// Anything else.
     Other,
 }
@@ -48,7 +50,7 @@ pub enum Needs {
 
 impl Route {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -62,6 +64,7 @@ impl Route {
         Self::Completions,
         Self::Chat,
         Self::Embeddings,
+        Self::Studio,
         Self::Other,
     ];
 
@@ -83,6 +86,9 @@ impl Route {
             [Some("v1"), Some("completions"), None, ..] => Self::Completions,
             [Some("v1"), Some("chat"), Some("completions"), None, _] => Self::Chat,
             [Some("v1"), Some("embeddings"), None, ..] => Self::Embeddings,
+            [Some(""), None, ..] => Self::Studio,
+            [Some("compare" | "start"), None, ..] => Self::Studio,
+            [Some("runs"), ..] | [Some("models" | "studio"), Some(_), ..] => Self::Studio,
             _ => Self::Other,
         }
     }
@@ -104,6 +110,7 @@ impl Route {
             Self::Completions => "/v1/completions",
             Self::Chat => "/v1/chat/completions",
             Self::Embeddings => "/v1/embeddings",
+            Self::Studio => "/",
             Self::Other => "other",
         }
     }
@@ -117,7 +124,7 @@ impl Route {
             Self::Predict => Needs::Scope(Scope::Predict),
             Self::Generate | Self::Completions | Self::Chat => Needs::Scope(Scope::Generate),
             Self::Embeddings => Needs::Scope(Scope::Embed),
-            Self::Reload => Needs::Scope(Scope::Admin),
+            Self::Reload | Self::Studio => Needs::Scope(Scope::Admin),
             Self::OpenApi | Self::Docs | Self::Models | Self::Model | Self::Other => Needs::Key,
         }
     }
@@ -135,7 +142,18 @@ mod tests {
                 assert_eq!(Route::of(route.path()), route);
             }
         }
-        for path in ["", "/", "/v1", "/v1/models/a/b", "/v1/models/a/predict/x", "/metrics/", "/v1/chat"] {
+        for path in ["/", "", "/runs", "/runs/a/live", "/compare", "/start", "/models/a", "/studio/a.css"] {
+            assert_eq!(Route::of(path), Route::Studio, "{path}");
+        }
+        for path in [
+            "/v1",
+            "/models",
+            "/start/a",
+            "/v1/models/a/b",
+            "/v1/models/a/predict/x",
+            "/metrics/",
+            "/v1/chat",
+        ] {
             assert_eq!(Route::of(path), Route::Other, "{path}");
         }
     }

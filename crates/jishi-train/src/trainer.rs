@@ -109,6 +109,15 @@ pub struct Step {
     pub gradient_norm: Option<f64>,
 }
 
+/// Where the time of training steps went, in this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StepTime {
+    /// All of the steps.
+    pub steps: Duration,
+    /// Making batches, while no step went on: reading, decoding, augmenting, encoding.
+    pub data: Duration,
+}
+
 /// Why [`Trainer::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -136,6 +145,7 @@ pub struct Trainer<'a, T: Task> {
     best_weights: Option<Vec<NamedTensor>>,
     progress: Progress,
     epoch_order: Option<(usize, Vec<u32>)>,
+    time: StepTime,
 }
 
 impl<'a, T: Task> Trainer<'a, T> {
@@ -179,7 +189,14 @@ impl<'a, T: Task> Trainer<'a, T> {
             best_weights: None,
             progress,
             epoch_order: None,
+            time: StepTime::default(),
         }
+    }
+
+    /// Where the time of the steps went that this process did.
+    #[must_use]
+    pub fn time(&self) -> StepTime {
+        self.time
     }
 
     /// The plan of the run.
@@ -250,11 +267,13 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// # Errors
     /// A loss that is not finite; the weights are then as they were before the step.
     pub fn step(&mut self) -> Result<Step, TrainError> {
+        let began = Instant::now();
         let rows = self.next_rows();
         let part = rows.len().div_ceil(self.config.accumulate);
         let (seed, step, precision) = (self.config.seed, self.progress.step as u64, self.config.precision);
         let context = |first_row: usize| Context::training(seed, step, first_row).with_precision(precision);
         let batches = self.task.parts(&rows, part, &context);
+        self.time.data += began.elapsed();
         let weight: f64 = batches.iter().map(|b| self.task.weight(b)).sum();
 
         let factor = self.schedule.factor(self.progress.step);
@@ -290,6 +309,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.progress.step += 1;
         self.progress.logged.add(sum, weight);
         self.progress.validated.add(sum, weight);
+        self.time.steps += began.elapsed();
         let learning_rate = self.optimizer.learning_rate() * factor;
         Ok(Step { loss, rows: rows.len(), learning_rate, gradient_norm })
     }

@@ -4,9 +4,11 @@
 //!
 //! The cache has the layout of [`matvec`](super::matvec): keys are a matrix `[head_dim, positions]` and values a
 //! matrix `[positions, head_dim]`, each in panels. So scores and results are products of a few rows with a
-//! packed matrix that grows.
+//! packed matrix that grows. It grows by pages of [`PAGE`] positions (Kwon et al. 2023, "Efficient Memory Management for
+//! Large Language Model Serving with PagedAttention"): texts that begin alike share the pages of what they have in
+//! common, and a page is copied when one of them writes to it.
 
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::activation::{Activation, gated_values};
 use super::gemm::round_bits;
@@ -19,7 +21,10 @@ use crate::simd::Level;
 /// Query rows that one pass over the cache serves.
 const ROWS: usize = 4;
 
-/// Keys and values of one layer: as many positions as the context, allocated once.
+/// Positions of a page: those of a panel of keys.
+pub const PAGE: usize = PANEL;
+
+/// Keys and values of one layer, in pages.
 ///
 /// Heads have locks, as tasks take a head each; nobody waits for one.
 #[derive(Debug)]
@@ -30,17 +35,15 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache. With `half`, keys and values are rounded to bfloat16.
     #[must_use]
-    pub fn new(heads: usize, head_dim: usize, context: usize, half: bool) -> Self {
-        let steps = |n: usize| if half { n.div_ceil(2) } else { n };
-        let lines = |n| vec![Line([0; PANEL]); n];
-        let head = || HeadCache {
-            head_dim,
-            context,
-            half,
-            keys: lines(context.div_ceil(PANEL) * steps(head_dim)),
-            values: lines(head_dim.div_ceil(PANEL) * steps(context)),
-        };
+    pub fn new(heads: usize, head_dim: usize, half: bool) -> Self {
+        let head = || HeadCache { head_dim, half, pages: Vec::new() };
         Self { heads: (0..heads).map(|_| RwLock::new(head())).collect() }
+    }
+
+    /// Bytes of a page of a cache.
+    #[must_use]
+    pub fn page_bytes(heads: usize, head_dim: usize, half: bool) -> usize {
+        heads * Page::lines(head_dim, half).iter().sum::<usize>() * size_of::<Line>()
     }
 
     /// A head, to put positions into.
@@ -59,18 +62,27 @@ impl KvCache {
         self.heads[head].read().expect("no task panicked with this head")
     }
 
-    /// Takes the first positions of another cache of as many heads, which may have another context.
+    /// Another cache of the first positions, with the same pages until one of the two writes to them.
     ///
     /// # Panics
-    /// When the caches are of different heads, or one of them does not hold so many positions.
-    pub fn copy_from(&mut self, other: &Self, positions: usize) {
-        assert_eq!(self.heads.len(), other.heads.len(), "caches of different heads");
-        for (head, mine) in self.heads.iter_mut().enumerate() {
-            mine.get_mut().expect("no task panicked with this head").copy_from(&other.read(head), positions);
+    /// When the cache does not hold so many positions.
+    #[must_use]
+    pub fn fork(&self, positions: usize) -> Self {
+        let head = |head| RwLock::new(self.read(head).fork(positions));
+        Self { heads: (0..self.heads.len()).map(head).collect() }
+    }
+
+    /// Lets pages go that are beyond the first positions and of other caches too. Own ones stay, to be filled again.
+    ///
+    /// # Panics
+    /// When a task panicked with a head.
+    pub fn rewind(&mut self, positions: usize) {
+        for head in &mut self.heads {
+            head.get_mut().expect("no task panicked with this head").rewind(positions);
         }
     }
 
-    /// Its memory, in bytes.
+    /// Memory of its pages, in bytes, of those too that it shares.
     #[must_use]
     pub fn bytes(&self) -> usize {
         (0..self.heads.len()).map(|head| self.read(head).bytes()).sum()
@@ -81,70 +93,95 @@ impl KvCache {
 #[derive(Debug)]
 pub struct HeadCache {
     head_dim: usize,
-    context: usize,
     /// Whether they are rounded to bfloat16.
     half: bool,
-    /// `[panel of positions][step of the head's values]`
+    pages: Vec<Arc<Page>>,
+}
+
+/// [`PAGE`] positions of a head.
+#[derive(Debug, Clone)]
+struct Page {
+    /// `[step of the head's values]`
     keys: Vec<Line>,
     /// `[panel of the head's values][step of positions]`
     values: Vec<Line>,
 }
 
-impl HeadCache {
-    fn bytes(&self) -> usize {
-        size_of_val(self.keys.as_slice()) + size_of_val(self.values.as_slice())
+impl Page {
+    /// Lines of its keys and values.
+    fn lines(head_dim: usize, half: bool) -> [usize; 2] {
+        let steps = |n: usize| if half { n.div_ceil(2) } else { n };
+        [steps(head_dim), head_dim.div_ceil(PANEL) * steps(PAGE)]
     }
 
-    fn copy_from(&mut self, other: &Self, positions: usize) {
-        assert!(
-            self.head_dim == other.head_dim && self.half == other.half,
-            "a head of another kind of cache"
-        );
-        assert!(positions <= self.context.min(other.context), "{positions} positions do not fit");
-        let steps = |n: usize| if self.half { n.div_ceil(2) } else { n };
-        let keys = positions.div_ceil(PANEL) * steps(self.head_dim);
-        self.keys[..keys].copy_from_slice(&other.keys[..keys]);
-        let (mine, others, taken) = (steps(self.context), steps(other.context), steps(positions));
-        for panel in 0..self.head_dim.div_ceil(PANEL) {
-            self.values[panel * mine..][..taken].copy_from_slice(&other.values[panel * others..][..taken]);
+    fn new(head_dim: usize, half: bool) -> Self {
+        let [keys, values] = Self::lines(head_dim, half).map(|n| vec![Line([0; PANEL]); n]);
+        Self { keys, values }
+    }
+}
+
+impl HeadCache {
+    fn bytes(&self) -> usize {
+        self.pages.iter().map(|p| size_of_val(&p.keys[..]) + size_of_val(&p.values[..])).sum()
+    }
+
+    fn fork(&self, positions: usize) -> Self {
+        let pages = self.pages[..positions.div_ceil(PAGE)].to_vec();
+        Self { pages, ..*self }
+    }
+
+    fn rewind(&mut self, positions: usize) {
+        let beyond = positions.div_ceil(PAGE);
+        if self.pages.iter().skip(beyond).any(|page| Arc::strong_count(page) > 1) {
+            self.pages.truncate(beyond);
         }
+    }
+
+    /// The page of a position, which is this cache's own from now on.
+    fn own(&mut self, position: usize) -> &mut Page {
+        let (at, inside) = (position / PAGE, position % PAGE);
+        let fresh = || Arc::new(Page::new(self.head_dim, self.half));
+        assert!(at <= self.pages.len(), "position {position} after {} pages", self.pages.len());
+        if at == self.pages.len() {
+            self.pages.push(fresh());
+        } else if inside == 0 && Arc::strong_count(&self.pages[at]) > 1 {
+            // Nothing of it is kept: no need to copy it.
+            self.pages[at] = fresh();
+        }
+        Arc::make_mut(&mut self.pages[at])
     }
 
     /// Puts a key and a value at a position. Positions are filled in order; one that is filled again hides those after
     /// it.
     ///
     /// # Panics
-    /// When the position is beyond the context, or the lengths are not the head's.
+    /// When a page before the position was never begun, or the lengths are not the head's.
     pub fn put(&mut self, position: usize, key: &[f32], value: &[f32]) {
-        assert!(position < self.context, "position {position} of {}", self.context);
         assert!(
             key.len() == self.head_dim && value.len() == self.head_dim,
             "a key or value of another length"
         );
-        let (panel, column) = (position / PANEL, position % PANEL);
-        if self.half {
-            let steps = self.head_dim.div_ceil(2);
-            for (line, pair) in self.keys[panel * steps..][..steps].iter_mut().zip(key.chunks(2)) {
+        let half = self.half;
+        let page = self.own(position);
+        let column = position % PAGE;
+        if half {
+            for (line, pair) in page.keys.iter_mut().zip(key.chunks(2)) {
                 let high = pair.get(1).map_or(0, |k| round_bits(*k));
                 line.0[column] = round_bits(pair[0]) | high << 16;
             }
-            let steps = self.context.div_ceil(2);
-            for (panel, value) in value.chunks(PANEL).enumerate() {
-                let line = &mut self.values[panel * steps + position / 2].0;
-                for (word, v) in line.iter_mut().zip(value) {
+            for (lines, value) in page.values.chunks_exact_mut(PAGE / 2).zip(value.chunks(PANEL)) {
+                for (word, v) in lines[column / 2].0.iter_mut().zip(value) {
                     // The next position's half is cleared, so that nothing old is read with it.
                     let bits = round_bits(*v);
-                    *word = if position.is_multiple_of(2) { bits } else { *word & 0xffff | bits << 16 };
+                    *word = if column.is_multiple_of(2) { bits } else { *word & 0xffff | bits << 16 };
                 }
             }
         } else {
-            let steps = self.head_dim;
-            for (line, k) in self.keys[panel * steps..][..steps].iter_mut().zip(key) {
+            for (line, k) in page.keys.iter_mut().zip(key) {
                 line.0[column] = k.to_bits();
             }
-            for (panel, value) in value.chunks(PANEL).enumerate() {
-                let line = &mut self.values[panel * self.context + position].0;
-                for (word, v) in line.iter_mut().zip(value) {
+            for (lines, value) in page.values.chunks_exact_mut(PAGE).zip(value.chunks(PANEL)) {
+                for (word, v) in lines[column].0.iter_mut().zip(value) {
                     *word = v.to_bits();
                 }
             }
@@ -175,22 +212,23 @@ impl HeadCache {
         let padded = dim.next_multiple_of(2);
         for (group, counts) in counts.chunks(ROWS).enumerate() {
             let longest = counts.iter().copied().max().unwrap_or(0);
-            assert!(longest <= self.context && !counts.contains(&0), "rows see positions of the cache");
-            let panels = longest.div_ceil(PANEL);
-            let length = panels * PANEL;
-            with_scratch_f32(counts.len() * (length + padded), |scratch| {
-                let (scores, q) = scratch.split_at_mut(counts.len() * length);
+            let pages = longest.div_ceil(PAGE);
+            assert!(pages <= self.pages.len() && !counts.contains(&0), "rows see positions of the cache");
+            let length = pages * PAGE;
+            let wide = dim.next_multiple_of(PANEL);
+            with_scratch_f32(counts.len() * (length + padded + wide), |scratch| {
+                let (scores, rest) = scratch.split_at_mut(counts.len() * length);
+                let (q, results) = rest.split_at_mut(counts.len() * padded);
                 for (r, q) in q.chunks_exact_mut(padded).enumerate() {
                     q[..dim].copy_from_slice(&queries[(group * ROWS + r) * stride..][..dim]);
                     q[dim..].fill(0.0);
                 }
                 let mut sums = [[0.0; PANEL]; ROWS];
                 let sums = &mut sums[..counts.len()];
-                let steps = if self.half { dim.div_ceil(2) } else { dim };
-                for (panel, keys) in self.keys.chunks_exact(steps.max(1)).take(panels).enumerate() {
-                    dot(level, self.half, keys, q, padded, sums);
+                for (at, page) in self.pages[..pages].iter().enumerate() {
+                    dot(level, self.half, &page.keys, q, padded, sums);
                     for (r, sums) in sums.iter().enumerate() {
-                        scores[r * length + panel * PANEL..][..PANEL].copy_from_slice(sums);
+                        scores[r * length + at * PAGE..][..PAGE].copy_from_slice(sums);
                     }
                 }
                 let mut inverse = [0.0; ROWS];
@@ -201,15 +239,21 @@ impl HeadCache {
                     *inverse = softmax(level, seen, scale);
                     hidden.fill(0.0);
                 }
-                let all = if self.half { self.context.div_ceil(2) } else { self.context };
-                let seen = if self.half { longest.div_ceil(2) } else { longest };
-                for (panel, values) in self.values.chunks_exact(all.max(1)).enumerate() {
-                    dot(level, self.half, &values[..seen], scores, length, sums);
-                    let width = PANEL.min(dim - panel * PANEL);
-                    for (r, sums) in sums.iter().enumerate() {
-                        let out = &mut out[(group * ROWS + r) * out_stride + panel * PANEL..][..width];
-                        out.iter_mut().zip(sums).for_each(|(o, s)| *o = s * inverse[r]);
+                results.fill(0.0);
+                let steps = |n: usize| if self.half { n.div_ceil(2) } else { n };
+                for (at, page) in self.pages[..pages].iter().enumerate() {
+                    let seen = steps(PAGE.min(longest - at * PAGE));
+                    for (panel, values) in page.values.chunks_exact(steps(PAGE)).enumerate() {
+                        dot(level, self.half, &values[..seen], &scores[at * PAGE..], length, sums);
+                        for (r, sums) in sums.iter().enumerate() {
+                            let result = &mut results[r * wide + panel * PANEL..][..PANEL];
+                            result.iter_mut().zip(sums).for_each(|(o, s)| *o += s);
+                        }
                     }
+                }
+                for (r, inverse) in inverse[..counts.len()].iter().enumerate() {
+                    let out = &mut out[(group * ROWS + r) * out_stride..][..dim];
+                    out.iter_mut().zip(&results[r * wide..]).for_each(|(o, s)| *o = s * inverse);
                 }
             });
         }
@@ -271,7 +315,7 @@ mod tests {
         for (dim, group, context) in [(64, 1, 256), (8, 3, 70), (80, 2, 65), (5, 6, 130)] {
             for half in [false, true] {
                 let round = |x: f32| if half { half::bf16::from_f32(x).to_f32() } else { x };
-                let cache = KvCache::new(2, dim, context, half);
+                let cache = KvCache::new(2, dim, half);
                 let key = |head: usize, t: usize, d: usize| round(number(head * 7 + t * 1000 + d));
                 let value =
                     |head: usize, t: usize, d: usize| round(number(head * 7 + t * 1000 + d + 500_000));
@@ -325,28 +369,58 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_attends_as_the_original() {
+    fn a_fork_shares_pages_until_one_writes() {
         for half in [false, true] {
-            let (dim, positions) = (70, 67);
-            let original = KvCache::new(2, dim, 90, half);
-            for (t, head) in (0..80).flat_map(|t| [(t, 0), (t, 1)]) {
-                let row = |seed: usize| (0..dim).map(|d| number(seed + t * 100 + d)).collect::<Vec<f32>>();
-                original.write(head).put(t, &row(head), &row(head + 50_000));
-            }
-            for context in [positions, 200] {
-                let mut copy = KvCache::new(2, dim, context, half);
-                copy.copy_from(&original, positions);
-                let q: Vec<f32> = (0..dim).map(|d| number(d + 70)).collect();
-                for head in 0..2 {
-                    let attend = |cache: &KvCache| {
-                        let mut out = vec![0.0; dim];
-                        cache.read(head).attend(Level::best(), &q, dim, &[positions], 0.3, &mut out, dim);
-                        out
+            let (dim, heads) = (70, 2);
+            let mut original = KvCache::new(heads, dim, half);
+            let put = |cache: &KvCache, t: usize, seed: usize| {
+                for head in 0..heads {
+                    let row = |seed: usize| {
+                        (0..dim).map(|d| number(seed + t * 100 + head * 7 + d)).collect::<Vec<f32>>()
                     };
-                    assert_eq!(attend(&copy), attend(&original));
+                    cache.write(head).put(t, &row(seed), &row(seed + 50_000));
+                }
+            };
+            (0..200).for_each(|t| put(&original, t, 0));
+            let q: Vec<f32> = (0..dim).map(|d| number(d + 70)).collect();
+            let attend = |cache: &KvCache, head: usize, positions: usize| {
+                let mut out = vec![0.0; dim];
+                cache.read(head).attend(Level::best(), &q, dim, &[positions], 0.3, &mut out, dim);
+                out
+            };
+            let page = KvCache::page_bytes(heads, dim, half);
+            assert_eq!(original.bytes(), 4 * page);
+            // In the middle of a page, at the start of one, at the end of the last.
+            for positions in [67, 128, 200] {
+                let fork = original.fork(positions);
+                assert_eq!(fork.bytes(), positions.div_ceil(PAGE) * page);
+                let before = [attend(&original, 0, 200), attend(&original, 1, 200)];
+                (positions..positions + 70).for_each(|t| put(&fork, t, 900));
+                let alone = KvCache::new(heads, dim, half);
+                (0..positions).for_each(|t| put(&alone, t, 0));
+                (positions..positions + 70).for_each(|t| put(&alone, t, 900));
+                for (head, before) in before.iter().enumerate() {
+                    assert_eq!(attend(&original, head, 200), *before, "a fork writes to its own pages");
+                    for seen in [positions, positions + 1, positions + 70] {
+                        assert_eq!(attend(&fork, head, seen), attend(&alone, head, seen));
+                    }
                 }
             }
+            // Pages of others are let go, own ones are kept to be filled again.
+            let other = original.fork(200);
+            original.rewind(70);
+            assert_eq!((original.bytes(), other.bytes()), (2 * page, 4 * page));
+            drop(other);
+            (70..200).for_each(|t| put(&original, t, 0));
+            original.rewind(70);
+            assert_eq!(original.bytes(), 4 * page);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "position 64 after 0 pages")]
+    fn pages_are_begun_in_order() {
+        KvCache::new(1, 4, true).write(0).put(64, &[1.0; 4], &[1.0; 4]);
     }
 
     #[test]
@@ -367,7 +441,7 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_not_read() {
-        let cache = KvCache::new(1, 4, 8, true);
+        let cache = KvCache::new(1, 4, true);
         let mut head = cache.write(0);
         for t in 0..8 {
             head.put(t, &[f32::NAN; 4], &[f32::NAN; 4]);

@@ -33,7 +33,7 @@ pub fn measure(decoder: &Decoder, runs: usize) -> Result<DecodeFigures, ModelErr
     let prompt: Vec<u32> = (0..16).collect();
     let whole: Vec<u32> = (0..decoder.config.context as u32).collect();
     let (mut generated, mut forward, mut read, mut tokens) = (Vec::new(), Vec::new(), f64::MAX, Vec::new());
-    let mut sequence = decoder.sequence_of(decoder.config.context);
+    let mut sequence = decoder.sequence();
     for run in 0..=runs {
         sequence.rewind(0);
         let started = Instant::now();

@@ -35,6 +35,7 @@ use crate::error::ModelError;
 use crate::weights::NamedTensor;
 pub use bench::{DecodeFigures, generate, measure};
 pub use config::{DecoderConfig, DecoderFamily, RotaryPositions, RotaryScaling};
+pub use jishi_kernels::cpu::decode::PAGE;
 pub use sequence::Sequence;
 pub use source::{MatrixOrder, StoredTensor, StoredValues, TensorSource};
 use weights::{Block, Norm, Tensors};

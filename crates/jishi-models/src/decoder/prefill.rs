@@ -109,7 +109,6 @@ impl Decoder {
 
     /// What the last norm reads, `[tokens, width]`, of tokens that fit.
     fn positions_of(&self, sequence: &mut Sequence, tokens: &[u32]) -> Vec<f32> {
-        self.make_room(sequence, tokens.len());
         let width = self.config.width;
         let mut x = vec![0.0; tokens.len() * width];
         for (i, (token, x)) in tokens.iter().zip(x.chunks_exact_mut(width)).enumerate() {

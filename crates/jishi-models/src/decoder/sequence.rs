@@ -7,16 +7,12 @@ use jishi_kernels::cpu::matvec::Activations;
 
 use super::Decoder;
 
-/// Positions that a sequence has room for at first.
-const ROOM: usize = 256;
-
-/// One text of a decoder. It belongs to the decoder that made it. Its memory grows with the text, by doubling.
+/// One text of a decoder. It belongs to the decoder that made it. Its memory grows with the text, by pages of
+/// [`PAGE`](super::PAGE) positions, which sequences that were forked share until one of them writes to them.
 #[derive(Debug)]
 pub struct Sequence {
     /// Of each block.
     pub(super) caches: Vec<KvCache>,
-    /// Positions that the caches have room for.
-    pub(super) room: usize,
     /// Positions in the caches.
     pub(super) position: usize,
     /// After the last token, `[vocabulary]`.
@@ -63,48 +59,33 @@ impl Decoder {
     /// An empty sequence.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
-        self.sequence_of(ROOM)
-    }
-
-    /// An empty sequence that has room for so many positions before it takes more memory.
-    #[must_use]
-    pub fn sequence_of(&self, positions: usize) -> Sequence {
-        let room = positions.clamp(1, self.config.context);
+        let config = &self.config;
+        let cache = || KvCache::new(config.kv_heads, config.head_dim, self.half);
         Sequence {
-            caches: self.caches(room),
-            room,
+            caches: (0..config.layers).map(|_| cache()).collect(),
             position: 0,
-            logits: vec![0.0; self.config.vocabulary],
+            logits: vec![0.0; config.vocabulary],
             step: Step::default(),
         }
     }
 
-    fn caches(&self, room: usize) -> Vec<KvCache> {
+    /// Bytes of so many pages of keys and values, of [`PAGE`](super::PAGE) positions each.
+    #[must_use]
+    pub fn page_bytes(&self, pages: usize) -> usize {
         let config = &self.config;
-        let cache = || KvCache::new(config.kv_heads, config.head_dim, room, self.half);
-        (0..config.layers).map(|_| cache()).collect()
+        pages * config.layers * KvCache::page_bytes(config.kv_heads, config.head_dim, self.half)
     }
 
     /// Another sequence with the same positions and logits, which goes its own way from here.
     #[must_use]
     pub fn fork(&self, sequence: &Sequence) -> Sequence {
-        let mut fork = self.sequence_of(sequence.room);
-        fork.copy_from(sequence);
-        fork
-    }
-
-    /// Makes room for so many more positions.
-    pub(super) fn make_room(&self, sequence: &mut Sequence, more: usize) {
-        let wanted = sequence.position + more;
-        if wanted <= sequence.room {
-            return;
+        let Sequence { caches, position, logits, .. } = sequence;
+        Sequence {
+            caches: caches.iter().map(|cache| cache.fork(*position)).collect(),
+            position: *position,
+            logits: logits.clone(),
+            step: Step::default(),
         }
-        let room = wanted.max(2 * sequence.room).min(self.config.context);
-        for (old, mut new) in sequence.caches.iter_mut().zip(self.caches(room)) {
-            new.copy_from(old, sequence.position);
-            *old = new;
-        }
-        sequence.room = room;
     }
 }
 
@@ -124,19 +105,14 @@ impl Sequence {
     /// Forgets what came after `position` positions: the next token is put there.
     pub fn rewind(&mut self, position: usize) {
         self.position = self.position.min(position);
+        for cache in &mut self.caches {
+            cache.rewind(self.position);
+        }
     }
 
-    /// Bytes of its keys and values.
+    /// Bytes of its keys and values, of pages too that it shares with others.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.caches.iter().map(KvCache::bytes).sum()
-    }
-
-    fn copy_from(&mut self, other: &Self) {
-        for (mine, others) in self.caches.iter_mut().zip(&other.caches) {
-            mine.copy_from(others, other.position);
-        }
-        self.position = other.position;
-        self.logits.copy_from_slice(&other.logits);
     }
 }

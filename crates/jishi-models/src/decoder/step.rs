@@ -24,8 +24,8 @@ enum Part {
 }
 
 impl Decoder {
-    /// Takes the next token; gives the logits of the one after it, `[vocabulary]`. Allocates nothing after the first
-    /// step, unless the sequence outgrows its memory.
+    /// Takes the next token; gives the logits of the one after it, `[vocabulary]`. After the first step,
+    /// only a new page of keys and values is allocated, now and then.
     ///
     /// # Errors
     /// When the token is not one of the vocabulary, or the context is full.
@@ -51,9 +51,6 @@ impl Decoder {
         }
         let Some(first) = sequences.first_mut() else { return Ok(()) };
         let mut step = std::mem::take(&mut first.step);
-        for sequence in &mut *sequences {
-            self.make_room(sequence, 1);
-        }
         self.rows(sequences, tokens, &mut step);
         match &mut *sequences {
             [one] => {

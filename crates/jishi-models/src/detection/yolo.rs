@@ -2,7 +2,7 @@
 //! 2020), levels joined from above and from below (Lin et al. 2017, "Feature Pyramid Networks"; Liu et al. 2018, "PANet"), a
 //! head that tells classes and boxes apart (Ge et al. 2021, "YOLOX"), boxes as distributions over distances (Li et al. 2020,
 //! "Generalized Focal Loss"), task-aligned assignment (Feng et al. 2021, "TOOD") and complete overlap as the loss of boxes
-//! (Zheng et al. 2020). Activations are ReLU, which is part of the norm before it here.
+//! (Zheng et al. 2020). Activations are ReLU, which is part of the norm before it here, and SiLU in the head.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -206,8 +206,8 @@ impl Yolo {
         let (mut classes, mut boxes) = (Vec::new(), Vec::new());
         for (head, x) in self.heads.iter().zip([low, middle, top]) {
             let branch = |(first, second, last): &(ConvNorm, ConvNorm, Conv), context: &mut Context| {
-                let y = first.forward(x.clone(), context);
-                let y = second.forward(y, context);
+                let y = first.smooth(x.clone(), context);
+                let y = second.smooth(y, context);
                 last.forward(y, context)
             };
             classes.push(branch(&head.classes, context));

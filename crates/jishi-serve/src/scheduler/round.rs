@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use jishi_models::decoder::PAGE;
 use jishi_models::generate::{Finish, Generation, Piece};
 use jishi_models::{Decoder, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
@@ -18,11 +20,25 @@ use crate::metrics::ModelStats;
 /// Share of the memory for keys and values that prompts of before may take.
 const PREFIX_SHARE: usize = 4;
 
+/// Memory for keys and values that is set aside, so that whoever got in can end.
+struct Room {
+    /// Pages that the prompt fills: the job's answers share them.
+    prompt: Arc<usize>,
+    /// Pages of an answer alone.
+    own: usize,
+}
+
+impl Room {
+    /// Pages of it, those of the prompt in equal parts for all who share them.
+    fn pages(&self) -> f64 {
+        *self.prompt as f64 / Arc::strong_count(&self.prompt) as f64 + self.own as f64
+    }
+}
+
 /// A prompt that is being read.
 struct Reading {
     job: Job,
     sequence: Sequence,
-    bytes: usize,
 }
 
 /// An answer that is being written.
@@ -34,7 +50,7 @@ struct Writing {
     next: u32,
     deadline: Instant,
     events: UnboundedSender<Event>,
-    bytes: usize,
+    room: Room,
 }
 
 /// All of them.
@@ -44,18 +60,14 @@ pub struct Round<'a> {
     writing: Vec<Writing>,
     prefixes: Prefixes,
     sequences: usize,
+    /// Bytes of keys and values.
     memory: usize,
-    /// Of a position of a text.
-    position_bytes: usize,
     stats: &'a ModelStats,
 }
 
 impl<'a> Round<'a> {
     pub fn new(decoder: &'a Decoder, limits: &Limits, stats: &'a ModelStats) -> Self {
-        const PROBE: usize = 64;
-        let room = PROBE.min(decoder.config().context).max(1);
         Self {
-            position_bytes: decoder.sequence_of(room).bytes().div_ceil(room),
             prefixes: Prefixes::new(limits.memory / PREFIX_SHARE),
             sequences: limits.sequences.max(1),
             memory: limits.memory - limits.memory / PREFIX_SHARE,
@@ -75,11 +87,11 @@ impl<'a> Round<'a> {
         self.reading.is_empty() && self.writing.is_empty()
     }
 
-    /// What an answer may take in the end, about. Memory grows by doubling.
-    fn bytes(&self, job: &Job) -> usize {
-        let context = self.decoder.config().context;
-        let positions = (job.prompt.len() + job.most).next_power_of_two().min(context);
-        positions * self.position_bytes
+    /// Pages that a prompt fills, and those that each of its answers takes in the end at most.
+    fn pages(&self, job: &Job) -> [usize; 2] {
+        let filled = job.prompt.len() / PAGE;
+        let positions = (job.prompt.len() + job.most).min(self.decoder.config().context);
+        [filled, positions.div_ceil(PAGE).saturating_sub(filled)]
     }
 
     /// Whether a job can get in. Alone, any can.
@@ -87,17 +99,21 @@ impl<'a> Round<'a> {
         if self.is_empty() {
             return true;
         }
-        let taken = self.writing.iter().map(|w| w.bytes).sum::<usize>()
-            + self.reading.iter().map(|r| r.bytes * r.job.choices.len()).sum::<usize>();
-        self.len() + job.choices.len() <= self.sequences
-            && taken + self.bytes(job) * job.choices.len() <= self.memory
+        let whole = |job: &Job| {
+            let [prompt, own] = self.pages(job);
+            prompt + own * job.choices.len()
+        };
+        let reading: usize = self.reading.iter().map(|r| whole(&r.job)).sum();
+        let writing: f64 = self.writing.iter().map(|w| w.room.pages()).sum();
+        let pages = reading + writing.ceil() as usize + whole(job);
+        self.len() + job.choices.len() <= self.sequences && self.decoder.page_bytes(pages) <= self.memory
     }
 
     /// Lets a job in.
     pub fn admit(&mut self, job: Job) {
-        let (bytes, sequence) = (self.bytes(&job), self.prefixes.begin(self.decoder, &job.prompt));
+        let sequence = self.prefixes.begin(self.decoder, &job.prompt);
         self.stats.tokens_reused.fetch_add(sequence.position() as u64, Ordering::Relaxed);
-        self.reading.push_back(Reading { job, sequence, bytes });
+        self.reading.push_back(Reading { job, sequence });
     }
 
     /// A part of a prompt, and a step of every answer. A panic fails those who are here, and nobody after them.
@@ -155,18 +171,20 @@ impl<'a> Round<'a> {
 
     /// The prompt was read: its answers begin.
     fn write(&mut self, reading: Reading) {
-        let Reading { job, sequence, bytes } = reading;
+        let Reading { job, sequence } = reading;
+        let [prompt, own] = self.pages(&job);
+        let prompt = Arc::new(prompt);
         self.prefixes.keep(self.decoder, &job.prompt, &sequence);
         let Job { choices, first, deadline, events, .. } = job;
         let last = choices.len().saturating_sub(1);
         let mut sequence = Some(sequence);
         for (i, generation) in choices.into_iter().enumerate() {
             let fork = || sequence.as_ref().map(|s| self.decoder.fork(s));
-            let own = if i == last { sequence.take() } else { fork() };
-            let Some(own) = own else { break };
+            let Some(sequence) = (if i == last { sequence.take() } else { fork() }) else { break };
+            let room = Room { prompt: Arc::clone(&prompt), own };
             let choice = first + i;
             let (events, next) = (events.clone(), 0);
-            let mut writing = Writing { sequence: own, generation, choice, next, deadline, events, bytes };
+            let mut writing = Writing { sequence, generation, choice, next, deadline, events, room };
             if writing.choose() {
                 self.writing.push(writing);
             }

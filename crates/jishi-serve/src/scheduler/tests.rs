@@ -191,3 +191,26 @@ fn who_leaves_makes_room_and_who_waits_too_long_is_told() {
     scheduler.submit(wrong).unwrap();
     assert!(matches!(told.blocking_recv(), Some(Event::Failed(error)) if error.status == 400));
 }
+
+#[test]
+fn answers_to_a_prompt_share_its_pages() {
+    let source = decoder(true, Format::Bf16);
+    // Six pages, beside the quarter for prompts of before.
+    let memory = (4 * source.0.page_bytes(6)).div_ceil(3);
+    let limits = Limits { memory, ..Limits::default() };
+    let stats = ModelStats::default();
+    let mut round = Round::new(&source.0, &limits, &stats);
+    // Two pages of the prompt alone, and one more of each answer for 2 tokens of the prompt and 40 new ones.
+    let long = prompt(0, 130);
+    let (three, mut events) = job(long.clone(), (0..3).map(|_| begun(1, &long)).collect(), "one");
+    assert!(round.has_room(&three));
+    round.admit(three);
+    let (small, _small) = job(prompt(1, 20), vec![begun(1, &prompt(1, 20))], "two");
+    let (large, _large) = job(prompt(1, 30), vec![begun(1, &prompt(1, 30))], "two");
+    assert!(round.has_room(&small) && !round.has_room(&large), "60 positions are a page, 70 are two");
+    while !round.is_empty() {
+        round.run(Instant::now());
+    }
+    assert_eq!(gathered(&mut events, 3).len(), 3);
+    assert!(round.has_room(&large));
+}

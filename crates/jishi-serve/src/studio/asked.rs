@@ -58,11 +58,12 @@ impl Asked {
         let query = pairs(parts.uri.query().unwrap_or_default());
         let wanted = query.iter().find(|(key, _)| key == "lang").and_then(|(_, value)| Lang::named(value));
         let headers = parts.headers.clone();
+        let key = call.ticket.key.clone();
         Self {
             lang: wanted.unwrap_or_else(|| Lang::of(&headers)),
             chosen: wanted.is_some(),
-            looks: who::may_look(peer, &headers, options.everyone),
-            acts: who::may_act(peer, &headers),
+            looks: who::may_look(peer, &headers, key.as_deref(), options.everyone),
+            acts: who::may_act(peer, &headers, key.as_deref()),
             by_script: headers.contains_key(TOKEN_HEADER),
             method: parts.method.clone(),
             here: raw.to_owned(),

@@ -277,6 +277,9 @@ fn machine(cx: &Cx<'_>, manifest: &RunManifest) -> Html {
     if let Some(step) = manifest.best_step {
         rows.push((cx.t(T::BestStep).into(), thousands(&step.to_string()).into()));
     }
+    if let Some(share) = manifest.data_share() {
+        rows.push((cx.t(T::MakingBatches).into(), format!("{:.2} %", 100.0 * share).into()));
+    }
     if let Some(bytes) = manifest.peak_memory {
         rows.push((cx.t(T::PeakMemory).into(), bytes_words(bytes).into()));
     }

@@ -270,6 +270,7 @@ texts! {
     RecipeHash: "Recipe's hash", "配方哈希";
     BestStep: "Best step", "最佳步";
     PeakMemory: "Peak memory", "内存峰值";
+    MakingBatches: "Making batches, of a step", "制作批次占步骤时间";
     Extensions: "Vector extensions", "向量指令集";
     Checkpoints: "Checkpoints", "检查点";
     Output: "Output of the process", "进程输出";

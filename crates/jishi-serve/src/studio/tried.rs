@@ -3,25 +3,15 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jishi_data::image::claimed_size;
-use jishi_recipe::{Problem, TaskName};
 use jishi_runs::RunError;
 use jishi_runs::package;
-use jishi_tasks::vision::making::grid;
 use jishi_train::TrainError;
-use jishi_train::job::evaluate::task_of;
-use jishi_train::job::vision::ImageGenerator;
-use jishi_train::job::vision::detection::{DetectionPredictor, SHOWN};
-use jishi_train::job::vision::source::raster;
-use serde_json::{Value, json};
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::OnceCell;
 
 use crate::error::ApiError;
-use crate::limits::Limits;
 use crate::model::{Loading, Model, ModelSource};
 
 /// Models that are there at the same time at most.
@@ -30,24 +20,12 @@ const MOST: usize = 3;
 const IDLE: Duration = Duration::from_secs(600);
 /// Between two looks for such models.
 const LOOK: Duration = Duration::from_secs(30);
-/// Questions that wait for a model.
-const WAITING: usize = 16;
 /// Images that are made at once at most.
 pub const MOST_IMAGES: usize = 256;
 
-/// A model that answers.
-pub enum Ready {
-    /// As the server has it.
-    Served(Arc<Model>),
-    /// Finds objects on a picture.
-    Finds(Worker<Vec<u8>, Value>),
-    /// Makes pictures of a seed and a number: a PNG file.
-    Makes(Worker<(u64, usize), Vec<u8>>),
-}
-
 struct Entry {
     version: String,
-    cell: Arc<OnceCell<Arc<Ready>>>,
+    cell: Arc<OnceCell<Arc<Model>>>,
     used: Instant,
 }
 
@@ -68,7 +46,7 @@ impl Tried {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub async fn get(&self, name: &str, dir: &Path) -> Result<Arc<Ready>, ApiError> {
+    pub async fn get(&self, name: &str, dir: &Path) -> Result<Arc<Model>, ApiError> {
         // Another version under the same name is another model.
         let version = package::version(dir).map_err(of_run_error)?;
         let cell = self.entry(name, version);
@@ -81,7 +59,7 @@ impl Tried {
         cell.get_or_try_init(begin).await.cloned()
     }
 
-    fn entry(&self, name: &str, version: String) -> Arc<OnceCell<Arc<Ready>>> {
+    fn entry(&self, name: &str, version: String) -> Arc<OnceCell<Arc<Model>>> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let first = entries.is_empty();
         if entries.get(name).is_some_and(|entry| entry.version != version) {
@@ -119,95 +97,7 @@ fn of_run_error(error: RunError) -> ApiError {
     ApiError::of_problems(&error.problems())
 }
 
-fn load(name: &str, dir: &Path, loading: &Loading) -> Result<Ready, TrainError> {
-    let (own, device, limits) = (dir.to_owned(), loading.device.clone(), Arc::clone(&loading.limits));
-    match task_of(dir)? {
-        Some(TaskName::Detection) => Ok(Ready::Finds(Worker::start(
-            move || DetectionPredictor::load(&own, &device),
-            move |model, bytes: Vec<u8>| find(model, &bytes, &limits),
-        )?)),
-        Some(TaskName::ImageGeneration) => Ok(Ready::Makes(Worker::start(
-            move || ImageGenerator::load(&own, &device),
-            |model, (seed, count)| {
-                let pictures = model.make(seed, count)?;
-                let columns = (count as f64).sqrt().ceil() as usize;
-                Ok(raster(grid(&pictures, columns).view()).to_png())
-            },
-        )?)),
-        _ => {
-            let source =
-                ModelSource { name: Some(name.to_owned()), source: dir.to_string_lossy().into_owned() };
-            Model::load(&source, loading, false, &mut |_| {}).map(|m| Ready::Served(Arc::new(m)))
-        }
-    }
-}
-
-/// What is on a picture, as `jishi predict` finds it.
-fn find(model: &DetectionPredictor, bytes: &[u8], limits: &Limits) -> Result<Value, TrainError> {
-    let [height, width] = claimed_size(bytes)?;
-    if height.saturating_mul(width) > limits.pixels {
-        let message = format!("expected at most {} pixels, found {height} × {width}", limits.pixels);
-        return Err(Problem::new(message).into());
-    }
-    let dir = tempfile::tempdir().map_err(|e| RunError::io(std::env::temp_dir(), e))?;
-    // What it is says its content, not its name.
-    let path = dir.path().join("picture.png");
-    jishi_runs::atomic::write_real(&path, bytes)?;
-    let predicted = model.predict(&path, SHOWN)?;
-    let found = predicted.found.first().map(Vec::as_slice).unwrap_or_default();
-    let boxes: Vec<Value> = found
-        .iter()
-        .map(
-            |d| json!({ "class": predicted.names.get(d.class as usize), "score": d.score, "place": d.place }),
-        )
-        .collect();
-    Ok(json!({ "width": width, "height": height, "boxes": boxes }))
-}
-
-type Question<I, O> = (I, oneshot::Sender<Result<O, ApiError>>);
-
-/// A model on a thread of its own. The thread ends when this does.
-pub struct Worker<I, O>(SyncSender<Question<I, O>>);
-
-impl<I: Send + 'static, O: Send + 'static> Worker<I, O> {
-    /// Loads a model on its thread.
-    ///
-    /// # Errors
-    /// Those of loading.
-    fn start<M: 'static>(
-        load: impl FnOnce() -> Result<M, TrainError> + Send + 'static,
-        answer: impl Fn(&M, I) -> Result<O, TrainError> + Send + 'static,
-    ) -> Result<Self, TrainError> {
-        let (sender, receiver) = sync_channel::<Question<I, O>>(WAITING);
-        let (told, hears) = std::sync::mpsc::channel();
-        let work = move || {
-            let model = match load() {
-                Ok(model) => model,
-                Err(error) => {
-                    let _ = told.send(Err(error));
-                    return;
-                }
-            };
-            let _ = told.send(Ok(()));
-            for (question, reply) in receiver {
-                if !reply.is_closed() {
-                    let _ = reply.send(answer(&model, question).map_err(ApiError::from));
-                }
-            }
-        };
-        let failed = || TrainError::from(Problem::new("a thread for the model can't be started"));
-        std::thread::Builder::new().name("jishi-try".into()).spawn(work).map_err(|_| failed())?;
-        hears.recv().map_err(|_| failed())??;
-        Ok(Self(sender))
-    }
-
-    /// Asks it.
-    ///
-    /// # Errors
-    /// Those of the model; too many who wait.
-    pub async fn ask(&self, question: I) -> Result<O, ApiError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send((question, reply)).map_err(|_| ApiError::busy())?;
-        answer.await.map_err(|_| ApiError::internal(&"a model's thread dropped a question"))?
-    }
+fn load(name: &str, dir: &Path, loading: &Loading) -> Result<Model, TrainError> {
+    let source = ModelSource { name: Some(name.to_owned()), source: dir.to_string_lossy().into_owned() };
+    Model::load(&source, loading, false, &mut |_| {})
 }

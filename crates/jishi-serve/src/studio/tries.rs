@@ -10,46 +10,27 @@ use super::asked::{Asked, Reply};
 use super::page::Cx;
 use super::runs::Seen;
 use super::text::T;
-use super::tried::{MOST_IMAGES, Ready};
-use super::try_it::{Outcome, Shape, field_of, shape_of_package, shape_of_served};
+use super::tried::MOST_IMAGES;
+use super::try_it::{Outcome, field_of};
 use super::{Studio, try_it};
 use crate::batching::{Columns, Told};
 use crate::error::ApiError;
-use crate::gate::Call;
-use crate::model::{Kind, Models};
+use crate::gate::{self, Call};
+use crate::input::{Form, Input};
+use crate::model::{Kind, Model, Models};
 use crate::openai::{self, Style};
 use crate::predict::predict;
 
 /// Who is asked: the model of a run, or one that is served.
-struct Target {
-    name: String,
-    shape: Shape,
-    ready: Arc<Ready>,
-}
-
-async fn target(studio: &Arc<Studio>, first: &str, name: &str) -> Result<Target, ApiError> {
+async fn target(studio: &Arc<Studio>, first: &str, name: &str) -> Result<Arc<Model>, ApiError> {
     if first == "models" {
-        let found = studio.shared.models().find(name).cloned();
-        let model = found.ok_or_else(|| ApiError::no_model(name))?;
-        let shape = shape_of_served(&model);
-        if matches!(shape, Shape::Boxes | Shape::Seed) {
-            let dir = studio
-                .package_of(name)
-                .ok_or_else(|| ApiError::not_found("this model has no package to try"))?;
-            let ready = studio.tried.get(name, &dir).await?;
-            return Ok(Target { name: model.name.clone(), shape, ready });
-        }
-        return Ok(Target { name: model.name.clone(), shape, ready: Arc::new(Ready::Served(model)) });
+        return studio.shared.models().find(name).cloned().ok_or_else(|| ApiError::no_model(name));
     }
     let (own, wanted) = (Arc::clone(studio), name.to_owned());
-    let look = move || {
-        let dir = Seen::find(&own.options.root, &wanted)?.package()?;
-        shape_of_package(&dir).ok().map(|shape| (dir, shape))
-    };
+    let look = move || Seen::find(&own.options.root, &wanted)?.package();
     let found = tokio::task::spawn_blocking(look).await.map_err(|e| ApiError::internal(&e))?;
-    let (dir, shape) = found.ok_or_else(|| ApiError::not_found("this run has no model to try"))?;
-    let ready = studio.tried.get(name, &dir).await?;
-    Ok(Target { name: name.to_owned(), shape, ready })
+    let dir = found.ok_or_else(|| ApiError::not_found("this run has no model to try"))?;
+    studio.tried.get(name, &dir).await
 }
 
 /// Answers a question, where it is one.
@@ -65,8 +46,8 @@ pub async fn answer(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
         "form" => form(studio, asked, first, name, target).await,
         kind => {
             let reply = match target {
-                Ok(target) if kind == "text" => text(asked, &target).await,
-                Ok(target) => image(asked, &target).await,
+                Ok(model) if kind == "text" => text(asked, model).await,
+                Ok(model) => image(asked, model).await,
                 Err(error) => Err(error),
             };
             reply.unwrap_or_else(|error| Reply::api(&error))
@@ -78,16 +59,20 @@ pub async fn answer(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
 pub async fn picture(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
     let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
     let [first @ ("runs" | "models"), name, "grid.png"] = path.as_slice() else { return None };
-    if !asked.acts || asked.method != Method::GET || elsewhere(&asked.headers) {
+    if !asked.acts || asked.method != Method::GET || gate::embedded_elsewhere(&asked.headers) {
         return Some(Reply::api(&ApiError::not_found(T::MayNotActWhy.of(asked.lang))));
     }
     let number =
         |key: &str, default: u64| asked.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(default);
     let (seed, count) = (number("seed", 42), number("count", 64).clamp(1, MOST_IMAGES as u64) as usize);
     let made = async {
-        match &*target(studio, first, name).await?.ready {
-            Ready::Makes(worker) => worker.ask((seed, count)).await,
-            _ => Err(ApiError::bad("this model makes no images")),
+        let model = target(studio, first, name).await?;
+        let Kind::Predicts { batcher, form: Form::Seeds, .. } = &model.kind else {
+            return Err(ApiError::bad("this model makes no images"));
+        };
+        match batcher.predict(Input::Seed { seed, count, grid: true }).await? {
+            Told::Files(files) => files.into_iter().next().ok_or_else(|| ApiError::internal(&"no grid")),
+            _ => Err(ApiError::internal(&"a model that makes images made none")),
         }
     };
     Some(match made.await {
@@ -96,22 +81,16 @@ pub async fn picture(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
     })
 }
 
-/// Whether a page of elsewhere asks for a picture: making one takes a while.
-fn elsewhere(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
-    site.is_some_and(|site| !["same-origin", "none"].contains(&site))
-}
-
 /// A form was sent: the answer is the page with what the model said.
 async fn form(
     studio: &Arc<Studio>,
     asked: &Asked,
     first: &str,
     name: &str,
-    target: Result<Target, ApiError>,
+    target: Result<Arc<Model>, ApiError>,
 ) -> Reply {
     let result = match target {
-        Ok(target) => ask(studio, asked, &target).await,
+        Ok(model) => ask(studio, asked, &model).await,
         Err(error) => Err(error),
     };
     let outcome = Outcome { result };
@@ -131,13 +110,12 @@ async fn form(
     }
 }
 
-async fn ask(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Columns, ApiError> {
-    let Ready::Served(model) = &*target.ready else { return Err(ApiError::bad("this model reads no form")) };
+async fn ask(studio: &Arc<Studio>, asked: &Asked, model: &Model) -> Result<Columns, ApiError> {
     let Kind::Predicts { batcher, form, .. } = &model.kind else {
         return Err(ApiError::bad("this model writes text, and predicts nothing"));
     };
-    let input = match &target.shape {
-        Shape::Rows { pipeline, .. } => {
+    let input = match form {
+        Form::Rows(pipeline) => {
             let mut row = Map::new();
             for feature in pipeline.features() {
                 let given = asked.field(&field_of(&feature.column)).unwrap_or_default().trim();
@@ -145,7 +123,8 @@ async fn ask(studio: &Arc<Studio>, asked: &Asked, target: &Target) -> Result<Col
             }
             Value::Object(row)
         }
-        _ => Value::String(asked.field("text").unwrap_or_default().to_owned()),
+        Form::Texts { .. } => Value::String(asked.field("text").unwrap_or_default().to_owned()),
+        Form::Images(_) | Form::Seeds => return Err(ApiError::bad("this model reads no form")),
     };
     let body = json!({ "inputs": [input] }).to_string();
     match batcher.predict(form.parse(body.as_bytes(), &studio.shared.limits)?).await? {
@@ -174,29 +153,20 @@ fn value(feature: &jishi_data::pipeline::Feature, given: &str) -> Value {
 }
 
 /// Text is written, and comes bit by bit, as the server's own interface gives it.
-async fn text(asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
-    let Ready::Served(model) = &*target.ready else { return Err(ApiError::bad("this model writes no text")) };
+async fn text(asked: &Asked, model: Arc<Model>) -> Result<Reply, ApiError> {
     let mut fields: Map<String, Value> = crate::body::parse(&asked.body)?;
-    fields.insert("model".into(), target.name.clone().into());
+    fields.insert("model".into(), model.name.clone().into());
     let style = if fields.contains_key("messages") { Style::Chat } else { Style::Completion };
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let models = Arc::new(Models(vec![Arc::clone(model)]));
+    let models = Arc::new(Models(vec![model]));
     let body = Body::from(Value::Object(fields).to_string());
     let response = openai::complete(style, Call { models, ..asked.call.clone() }, headers, body).await?;
     Ok(Reply::response(response))
 }
 
-/// A picture was sent.
-async fn image(asked: &Asked, target: &Target) -> Result<Reply, ApiError> {
-    match &*target.ready {
-        Ready::Finds(worker) => Ok(Reply::json(&worker.ask(asked.body.to_vec()).await?)),
-        Ready::Served(model) => {
-            let body = Body::from(asked.body.clone());
-            let response =
-                predict(Arc::clone(model), asked.call.clone(), asked.headers.clone(), body).await?;
-            Ok(Reply::response(response))
-        }
-        Ready::Makes(_) => Err(ApiError::bad("this model makes images, and sees none")),
-    }
+/// A picture was sent: the answer is the server's own.
+async fn image(asked: &Asked, model: Arc<Model>) -> Result<Reply, ApiError> {
+    let body = Body::from(asked.body.clone());
+    Ok(Reply::response(predict(model, asked.call.clone(), asked.headers.clone(), body).await?))
 }

@@ -19,8 +19,7 @@ use super::text::T;
 use super::tried::MOST_IMAGES;
 use crate::batching::Columns;
 use crate::error::ApiError;
-use crate::input::Form;
-use crate::model::{Kind, Model};
+use crate::model::Kind;
 
 /// Values of a category that are offered in a list to choose from; of more, some are suggested.
 const CHOICES: usize = 40;
@@ -92,25 +91,6 @@ fn rows(manifest: PackageManifest) -> Result<Shape, RunError> {
     Ok(Shape::Rows { pipeline: Box::new(pipeline), example })
 }
 
-/// What a model that is served is asked.
-#[must_use]
-pub fn shape_of_served(model: &Model) -> Shape {
-    match &model.kind {
-        Kind::Writes { generator, .. } => Shape::Writes { converses: generator.converses() },
-        Kind::Predicts { form, .. } => match form {
-            Form::Rows(pipeline) => Shape::Rows { pipeline: pipeline.clone(), example: Map::new() },
-            Form::Texts { .. } => {
-                let task = serde_json::from_value(model.task.clone().into());
-                Shape::Text(task.unwrap_or(TaskName::TextClassification))
-            }
-            Form::Images(_) if model.task == TaskName::Detection.name() => Shape::Boxes,
-            Form::Images(_) if model.task == TaskName::ImageClassification.name() => Shape::Picture,
-            Form::Images(_) => Shape::Nothing,
-            Form::Seeds => Shape::Seed,
-        },
-    }
-}
-
 /// What the field of a column is called: no column can be taken for a field of our own.
 #[must_use]
 pub fn field_of(column: &str) -> String {
@@ -140,9 +120,16 @@ pub fn served(cx: &Cx<'_>, name: &str, outcome: Option<&Outcome>) -> Reply {
         return cx.message(StatusCode::FORBIDDEN, T::MayNotAct, T::MayNotActWhy);
     }
     let link = format!("/models/{}", encoded(&model.name));
-    // A package knows a row to begin with.
-    let shape = cx.studio.package_of(name).and_then(|dir| shape_of_package(&dir).ok());
-    show(cx, &model.name, &link, &shape.unwrap_or_else(|| shape_of_served(&model)), outcome)
+    // Only models that write text are served without a package.
+    let shape = match (&model.kind, cx.studio.package_of(name)) {
+        (Kind::Writes { generator, .. }, _) => Shape::Writes { converses: generator.converses() },
+        (Kind::Predicts { .. }, Some(dir)) => match shape_of_package(&dir) {
+            Ok(shape) => shape,
+            Err(error) => return super::actions::failed(cx, &error),
+        },
+        (Kind::Predicts { .. }, None) => Shape::Nothing,
+    };
+    show(cx, &model.name, &link, &shape, outcome)
 }
 
 fn show(cx: &Cx<'_>, name: &str, link: &str, shape: &Shape, outcome: Option<&Outcome>) -> Reply {

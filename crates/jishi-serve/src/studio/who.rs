@@ -4,10 +4,16 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, header};
 
-/// Whether a request may start, pause, stop and try: the one place that says so. It comes from this machine, to a name
-/// of this machine (a page of elsewhere could have its own name lead here), and no other server passed it on.
+use crate::keys::Key;
+
+/// Whether a request may start, pause, stop and try: the one place that says so. It shows a key that has the studio. Where
+/// there are no keys, it comes from this machine, to a name of this machine (a page of elsewhere could have its own name
+/// lead here), and no other server passed it on.
 #[must_use]
-pub fn may_act(peer: Option<SocketAddr>, headers: &HeaderMap) -> bool {
+pub fn may_act(peer: Option<SocketAddr>, headers: &HeaderMap, key: Option<&Key>) -> bool {
+    if let Some(key) = key {
+        return key.has_studio();
+    }
     let here = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     let passed_on = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
     here && named_here(headers) && !passed_on.iter().any(|name| headers.contains_key(*name))
@@ -28,19 +34,15 @@ fn named_here(headers: &HeaderMap) -> bool {
 
 /// Whether a request to a server's studio may look: as [`may_act`].
 #[must_use]
-pub fn may_look(peer: Option<SocketAddr>, headers: &HeaderMap, everyone: bool) -> bool {
-    everyone || may_act(peer, headers)
+pub fn may_look(peer: Option<SocketAddr>, headers: &HeaderMap, key: Option<&Key>, everyone: bool) -> bool {
+    everyone || may_act(peer, headers, key)
 }
 
 /// A secret of this process.
 #[must_use]
 pub fn token() -> String {
-    let mut bytes = [0; 32];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => jishi_runs::folder::hex(&bytes),
-        // Nobody can act where nobody can know the secret.
-        Err(_) => String::new(),
-    }
+    // Nobody can act where nobody can know the secret.
+    crate::keys::secret().map_or_else(|_| String::new(), |bytes| jishi_runs::folder::hex(&bytes))
 }
 
 #[cfg(test)]
@@ -56,7 +58,7 @@ mod tests {
             if let Some(name) = extra {
                 headers.insert(name, HeaderValue::from_static("1.2.3.4"));
             }
-            may_act(Some(peer.parse().unwrap()), &headers)
+            may_act(Some(peer.parse().unwrap()), &headers, None)
         };
         assert!(ask("127.0.0.1:5", "127.0.0.1:8001", None) && ask("[::1]:5", "[::1]:8001", None));
         assert!(ask("127.0.0.1:5", "localhost", None) && ask("[::ffff:127.0.0.1]:5", "LOCALHOST:1", None));
@@ -64,7 +66,7 @@ mod tests {
         assert!(!ask("127.0.0.1:5", "evil.example:8001", None), "a name that was led here");
         assert!(!ask("127.0.0.1:5", "localhost.evil.example", None));
         assert!(!ask("127.0.0.1:5", "localhost", Some("x-forwarded-for")), "passed on");
-        assert!(!may_act(None, &HeaderMap::new()));
+        assert!(!may_act(None, &HeaderMap::new(), None));
         assert_eq!(token().len(), 64);
         assert_ne!(token(), token());
     }

@@ -412,6 +412,7 @@ pub(crate) fn model_card(
         created: manifest.created.clone(),
         environment: manifest.environment.clone(),
         wall_seconds: manifest.wall_seconds,
+        data_share: manifest.data_share(),
         peak_memory: manifest.peak_memory,
     }
 }

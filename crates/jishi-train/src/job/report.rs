@@ -50,6 +50,9 @@ pub struct TrainReport {
     pub folds: Vec<TrainReport>,
     /// Wall time of the job.
     pub seconds: f64,
+    /// Share of the time of training steps that went into making batches, over all resumes.
+    #[serde(default)]
+    pub data_share: Option<f64>,
     /// Peak memory of the process in bytes, where the system tells.
     pub peak_memory: Option<u64>,
 }

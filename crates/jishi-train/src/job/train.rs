@@ -117,6 +117,7 @@ fn cross_validate<S: Subject>(
     }
     report.seconds = started.elapsed().as_secs_f64();
     report.peak_memory = jishi_runs::manifest::peak_memory();
+    report.data_share = None;
     report.folds = folds;
     if report.status != "interrupted" {
         finish::write_folds(&run, &mut manifest, &report)?;
@@ -205,6 +206,8 @@ pub(crate) fn train_one<S: Subject>(
     manifest.best_step = trainer.best_step().map(|s| s as u64);
     let trained = started.elapsed().as_secs_f64();
     manifest.wall_seconds += trained;
+    manifest.step_seconds += trainer.time().steps.as_secs_f64();
+    manifest.data_seconds += trainer.time().data.as_secs_f64();
     let ended = match ended.and_then(|ended| synced.map(|_| ended).map_err(Into::into)) {
         Ok(ended) => ended,
         Err(error) => {
@@ -230,6 +233,7 @@ pub(crate) fn train_one<S: Subject>(
         spread: Default::default(),
         folds: Vec::new(),
         seconds: trained,
+        data_share: manifest.data_share(),
         peak_memory: None,
     };
     if ended == Ended::Interrupted {
@@ -334,6 +338,8 @@ fn begin(job: &TrainJob<'_>, run: &RunDir, data: &[Fingerprint]) -> RunManifest 
     if let Ok(old) = run.manifest() {
         manifest.created = old.created;
         manifest.wall_seconds = old.wall_seconds;
+        manifest.step_seconds = old.step_seconds;
+        manifest.data_seconds = old.data_seconds;
     }
     manifest.data = data.to_vec();
     manifest.base =

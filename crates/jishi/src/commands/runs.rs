@@ -110,6 +110,10 @@ fn headline(manifest: &RunManifest) -> String {
     shown().unwrap_or_default()
 }
 
+fn share_of_a_step(share: f64) -> String {
+    format!("{} % of a step", short(100.0 * share))
+}
+
 fn show(root: &Path, spec: &str, json: bool) -> Result<(), CliError> {
     let run = RunDir::open(root, spec)?;
     let manifest = run.manifest()?;
@@ -123,6 +127,7 @@ fn show(root: &Path, spec: &str, json: bool) -> Result<(), CliError> {
         ["what".into(), format!("{} with {}", manifest.task, manifest.family)],
         ["began".into(), manifest.created.clone()],
         ["time".into(), duration(manifest.wall_seconds)],
+        ["making batches".into(), manifest.data_share().map_or("-".into(), share_of_a_step)],
         ["parameters".into(), thousands(&manifest.parameters.to_string())],
         [
             "steps".into(),

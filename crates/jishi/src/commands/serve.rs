@@ -50,9 +50,8 @@ fn options(args: &ServeArgs) -> Result<Options, CliError> {
         }))?;
     let file = args.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
     let options = flags(args).or(environment).or(file).options()?;
-    // Pages do not know yet what a key allows: where keys are asked for, there are none.
-    let pages = options.keys.is_none().then(|| studio::Options::here(&options.root));
-    Ok(Options { studio: pages, ..options })
+    let pages = studio::Options::here(&options.root);
+    Ok(Options { studio: Some(pages), ..options })
 }
 
 fn flags(args: &ServeArgs) -> Settings {

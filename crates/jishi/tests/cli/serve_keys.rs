@@ -125,6 +125,37 @@ fn a_key_allows_what_it_says_and_no_more() {
 }
 
 #[test]
+fn the_studio_behind_keys_is_for_those_who_look_after_all_models() {
+    let place = trained();
+    let alice = key(&place, "alice --scope predict");
+    let some = key(&place, "some --scope admin --model houses");
+    let admin = key(&place, "admin --scope admin");
+    let server = Served::start(&place, "houses --keys keys.toml");
+    let as_browser = |method: &str, path: &str, key: &str, body: &str| {
+        let basic = format!("Basic {}", base64(format!("me:{key}").as_bytes()));
+        let kind = ("Content-Type", "application/x-www-form-urlencoded");
+        // A name that is none of this machine's: with a key, one may come from elsewhere.
+        let headers = [("Authorization", basic.as_str()), kind, ("X-Forwarded-For", "10.0.0.1")];
+        server.ask_with(method, path, &headers, body.as_bytes())
+    };
+    let asks = server.get("/");
+    assert!(asks.status == 401 && asks.head.contains("Basic realm"), "{}", asks.head);
+    assert_eq!(server.get("/studio/studio.css").status, 401);
+    for key in [&alice, &some] {
+        assert_eq!(as_browser("GET", "/", key, "").status, 403);
+    }
+    let list = as_browser("GET", "/", &admin, "");
+    assert!(list.status == 200 && String::from_utf8_lossy(&list.body).contains("/runs/houses"));
+    let page = String::from_utf8(as_browser("GET", "/models/houses", &admin, "").body).unwrap();
+    let token = page.split("data-token=\"").nth(1).unwrap().split('"').next().unwrap();
+    let row = "x%3Aarea=80&x%3Arooms=3&x%3Aquarter=north&x%3Agarden=yes&x%3Abuilt=1999-05-05";
+    let told = as_browser("POST", "/models/houses/try", &admin, &format!("token={token}&{row}"));
+    assert_eq!(told.status, 200, "{}", String::from_utf8_lossy(&told.body));
+    // A page of elsewhere makes the browser send the key, but does not know the token.
+    assert_eq!(as_browser("POST", "/models/houses/try", &admin, row).status, 403);
+}
+
+#[test]
 fn what_happens_is_counted_and_told() {
     let place = trained();
     let server = Served::start(&place, "houses --audit audit.jsonl");

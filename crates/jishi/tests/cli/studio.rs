@@ -547,15 +547,11 @@ fn texts_and_pictures_are_tried_with_the_answers_of_the_command_line() {
     expected[0].as_object_mut().unwrap().remove("image");
     assert_eq!(told["predictions"], expected);
     let scene = detection::png(77);
-    let (told, expected) = (ask("boxes", &scene).ok(), predicted("boxes", &scene));
-    assert_eq!(
-        (told["width"].as_u64(), told["boxes"].as_array().unwrap().len()),
-        (Some(64), expected.as_array().unwrap().len())
-    );
-    for (told, expected) in told["boxes"].as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
-        assert_eq!(told["class"], expected["class"]);
-        assert!((told["place"][0].as_f64().unwrap() - expected["left"].as_f64().unwrap()).abs() < 0.01);
+    let (told, mut expected) = (ask("boxes", &scene).ok(), predicted("boxes", &scene));
+    for object in expected.as_array_mut().unwrap() {
+        object.as_object_mut().unwrap().remove("image");
     }
+    assert_eq!(told["predictions"][0]["objects"], expected);
     for run in ["sides", "boxes"] {
         let refused = ask(run, b"<svg></svg>");
         assert!(refused.status == 400, "{run}: {}", text(refused));

@@ -52,6 +52,25 @@ fn minimal_filtering() -> Vec<Conv2d> {
     .to_vec()
 }
 
+#[test]
+fn an_image_gets_the_same_numbers_alone_and_beside_others() {
+    for c in shapes() {
+        let (x, weight) = (numbers(c.input_len(), 1), numbers(c.weight_len(), 2));
+        let one = Conv2d { batch: 1, ..c };
+        for level in Level::available() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let mut all = vec![0.0; c.output_len()];
+                conv2d(level, precision, &c, &x, &weight, None, &mut all);
+                for (x, y) in x.chunks_exact(one.input_len()).zip(all.chunks_exact(one.output_len())) {
+                    let mut alone = vec![0.0; y.len()];
+                    conv2d(level, precision, &one, x, &weight, None, &mut alone);
+                    assert_eq!(alone, y, "{c:?} {level:?} {precision:?}");
+                }
+            }
+        }
+    }
+}
+
 /// Calls `f(x, weight, y)` with the places of all products of the convolution.
 fn products(c: &Conv2d, mut f: impl FnMut(usize, usize, usize)) {
     let (inputs, outputs) = (c.channels / c.groups, c.outputs / c.groups);

@@ -99,7 +99,7 @@ fn logits_are_those_of_the_definition() {
         (Format::Q4_1, 0.6),
     ] {
         let mut decoder = Decoder::new(config.clone(), format, &tensors).expect("a decoder");
-        let mut sequence = decoder.sequence_of(3);
+        let mut sequence = decoder.sequence();
         let mut worst = 0f64;
         for level in Level::available() {
             decoder.level = level;

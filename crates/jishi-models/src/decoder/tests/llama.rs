@@ -207,7 +207,7 @@ fn logits_are_those_of_the_definition() {
             let mut worst = 0f64;
             for level in Level::available() {
                 decoder.level = level;
-                let mut sequence = decoder.sequence_of(1);
+                let mut sequence = decoder.sequence();
                 for (token, expected) in TOKENS.iter().zip(&expected) {
                     worst = worst.max(error(decoder.step(&mut sequence, *token).expect("logits"), expected));
                 }

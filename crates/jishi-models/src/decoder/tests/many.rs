@@ -23,7 +23,7 @@ fn sequences_that_step_together_are_as_alone() {
     for format in [Format::F32, Format::Bf16, Format::Int8, Format::Q8_0, Format::Q4_1] {
         let decoder = decoder(format);
         let mut alone: Vec<Sequence> = TEXTS.iter().map(|_| decoder.sequence()).collect();
-        let mut together: Vec<Sequence> = TEXTS.iter().map(|_| decoder.sequence_of(2)).collect();
+        let mut together: Vec<Sequence> = TEXTS.iter().map(|_| decoder.sequence()).collect();
         // They need not be at the same position.
         for (i, text) in TEXTS.iter().enumerate() {
             if i > 0 {
@@ -66,6 +66,26 @@ fn a_fork_goes_its_own_way() {
 }
 
 #[test]
+fn forks_share_the_pages_of_what_they_have_in_common() {
+    let decoder = decoder(Format::Bf16);
+    let prompt: Vec<u32> = (0..150).map(|i| i % 37).collect();
+    let mut first = decoder.sequence();
+    decoder.prefill(&mut first, &prompt).expect("logits");
+    assert_eq!(first.bytes(), decoder.page_bytes(3));
+    let mut shorter = decoder.fork(&first);
+    shorter.rewind(70);
+    assert_eq!(shorter.bytes(), decoder.page_bytes(2), "pages of others that it does not need are let go");
+    // It reads another prompt from there, as if it had never been a fork.
+    let other: Vec<u32> = prompt[..70].iter().copied().chain((0..60).map(|i| (i * 7) % 37)).collect();
+    decoder.prefill_part(&mut shorter, &other[70..], true).expect("logits");
+    let mut alone = decoder.sequence();
+    decoder.prefill_part(&mut alone, &other, true).expect("logits");
+    assert_eq!(shorter.logits(), alone.logits());
+    let expected = decoder.step(&mut decoder.fork(&first), 5).expect("logits").to_vec();
+    assert_eq!(decoder.step(&mut first, 5).expect("logits"), expected);
+}
+
+#[test]
 fn a_step_that_cannot_be_changes_nothing() {
     let decoder = decoder(Format::F32);
     let (mut first, mut second) = (decoder.sequence(), decoder.sequence());
@@ -102,7 +122,7 @@ fn parts_of_a_prompt_give_what_the_whole_gives() {
         let expected = decoder.prefill(&mut whole, &tokens).expect("logits").to_vec();
         let after = decoder.step(&mut whole, 7).expect("logits").to_vec();
         for size in [1, 2, 3, 7, 32, 50, 100] {
-            let mut sequence = decoder.sequence_of(5);
+            let mut sequence = decoder.sequence();
             let mut parts = tokens.chunks(size).peekable();
             while let Some(part) = parts.next() {
                 decoder.prefill_part(&mut sequence, part, parts.peek().is_none()).expect("a part");

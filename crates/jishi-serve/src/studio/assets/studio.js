@@ -263,17 +263,18 @@
     }
     place.replaceChildren(make("div", "told", String(row.prediction ?? "")), list);
   };
-  const boxes = (place, seen, told, none) => {
+  const boxes = (place, seen, objects, none) => {
+    const picture = seen.querySelector("img");
     const space = "http://www.w3.org/2000/svg";
     const drawing = document.createElementNS(space, "svg");
-    drawing.setAttribute("viewBox", `0 0 ${told.width} ${told.height}`);
+    drawing.setAttribute("viewBox", `0 0 ${picture.naturalWidth} ${picture.naturalHeight}`);
     drawing.setAttribute("preserveAspectRatio", "none");
     drawing.setAttribute("aria-hidden", "true");
-    const names = [...new Set(told.boxes.map((b) => b.class))].sort();
+    const names = [...new Set(objects.map((b) => b.class))].sort();
     const list = make("ul", "shares");
-    for (const found of told.boxes) {
+    for (const found of objects) {
       const colour = `s${names.indexOf(found.class) % 8}`;
-      const [left, top, right, bottom] = found.place;
+      const { left, top, right, bottom } = found;
       const rect = document.createElementNS(space, "rect");
       rect.setAttribute("class", colour);
       for (const [key, value] of [["x", left], ["y", top], ["width", right - left], ["height", bottom - top]]) rect.setAttribute(key, value);
@@ -286,7 +287,7 @@
       list.append(item);
     }
     seen.append(drawing);
-    place.replaceChildren(told.boxes.length ? list : make("p", "quiet", none));
+    place.replaceChildren(objects.length ? list : make("p", "quiet", none));
   };
   for (const form of document.querySelectorAll("[data-sees]")) {
     const [seen, said] = [document.querySelector("[data-seen]"), document.querySelector("[data-said]")];
@@ -305,8 +306,9 @@
           headers: { "Content-Type": file.type || "application/octet-stream", "X-Studio-Token": token },
         });
         if (!answer.ok) throw new Error(await failure(answer));
-        const told = await answer.json();
-        if (told.boxes) boxes(said, seen, told, form.dataset.none); else classes(said, told.predictions[0]);
+        const told = (await answer.json()).predictions[0];
+        await picture.decode().catch(() => {});
+        if (told.objects) boxes(said, seen, told.objects, form.dataset.none); else classes(said, told);
       } catch (error) {
         wrong(said, error.message);
       }

@@ -140,6 +140,13 @@ impl Builder<'_> {
         Ok(self.one("Relu", &x))
     }
 
+    /// A convolution, its norm and SiLU.
+    fn smooth(&mut self, x: &str, name: &str) -> Result<String, Problem> {
+        let x = self.before_relu(x, name, 1)?;
+        let gate = self.one("Sigmoid", &x);
+        Ok(self.two("Mul", &gate, &x))
+    }
+
     fn before_relu(&mut self, x: &str, name: &str, stride: usize) -> Result<String, Problem> {
         let x = self.same_size(x, &format!("{name}.conv"), stride)?;
         self.channel_norm(&x, &format!("{name}.norm"))
@@ -226,8 +233,8 @@ fn yolo_graph<'a>(
             [("classes", &mut classes, config.classes), ("boxes", &mut boxes, 4 * yolo::BINS)]
         {
             let at = format!("heads.{i}.{branch}");
-            let y = b.conv_norm(x, &format!("{at}.0"), 1)?;
-            let y = b.conv_norm(&y, &format!("{at}.1"), 1)?;
+            let y = b.smooth(x, &format!("{at}.0"))?;
+            let y = b.smooth(&y, &format!("{at}.1"))?;
             let y = b.same_size(&y, &format!("{at}.2"), 1)?;
             all.push(b.listed(&y, rows, values));
         }

@@ -2,8 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::super::super::gemm::wide;
+use super::super::super::gemm::{avx2, wide};
 use super::GROUP;
+use crate::memory::as_f32;
 
 /// A vector of `f32`, and the sizes of blocks that suit its registers and the caches of machines that have it.
 ///
@@ -211,64 +212,9 @@ impl Vector for __m256 {
     }
 
     unsafe fn gather(data: &[f32], places: &[usize; GROUP], count: usize, out: &mut [u32]) {
-        assert!(out.len() >= count * GROUP, "a panel that is too small");
-        let end = data.len().checked_sub(count).expect("a run that is longer than its data");
-        assert!(places.iter().all(|place| *place <= end), "a run outside of its data");
-        // SAFETY: lengths were checked; AVX2 by this function's contract.
-        unsafe { gather(data.as_ptr(), places, count, out.as_mut_ptr().cast()) }
+        // SAFETY: by this function's contract.
+        unsafe { avx2::gather(data, places, count, GROUP, as_f32(out)) }
     }
-}
-
-/// [`Vector::gather`] with AVX2: blocks of 8 × 8 values are turned in registers.
-///
-/// # Safety
-/// AVX2; `data` points to `count` values from each place on, `out` to `[count, 16]`.
-#[target_feature(enable = "avx2")]
-unsafe fn gather(data: *const f32, places: &[usize; GROUP], count: usize, out: *mut f32) {
-    let whole = count / 8 * 8;
-    for lane in [0, 8] {
-        for at in (0..whole).step_by(8) {
-            let mut rows = [_mm256_setzero_ps(); 8];
-            for (row, place) in rows.iter_mut().zip(&places[lane..]) {
-                // SAFETY: inside of the run.
-                *row = unsafe { _mm256_loadu_ps(data.add(place + at)) };
-            }
-            for (i, column) in turn(rows).iter().enumerate() {
-                // SAFETY: inside of `out`.
-                unsafe { _mm256_storeu_ps(out.add((at + i) * GROUP + lane), *column) };
-            }
-        }
-    }
-    for at in whole..count {
-        for (lane, place) in places.iter().enumerate() {
-            // SAFETY: inside of the run and of `out`.
-            unsafe { *out.add(at * GROUP + lane) = *data.add(place + at) };
-        }
-    }
-}
-
-/// Rows of 8 values to columns.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn turn(r: [__m256; 8]) -> [__m256; 8] {
-    // Instructions work on halves: `a` holds columns i and 4 + i of rows 0 to 3, `b` of rows 4 to 7.
-    let low = |a: usize| _mm256_unpacklo_ps(r[a], r[a + 1]);
-    let high = |a: usize| _mm256_unpackhi_ps(r[a], r[a + 1]);
-    let four = |a: __m256, b: __m256| [_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b)];
-    let ([a0, a1], [a2, a3]) = (four(low(0), low(2)), four(high(0), high(2)));
-    let ([b0, b1], [b2, b3]) = (four(low(4), low(6)), four(high(4), high(6)));
-    let first = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
-    let second = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
-    [
-        first(a0, b0),
-        first(a1, b1),
-        first(a2, b2),
-        first(a3, b3),
-        second(a0, b0),
-        second(a1, b1),
-        second(a2, b2),
-        second(a3, b3),
-    ]
 }
 
 /// Declares functions over a [`Vector`], its type first, that are compiled with its instructions. Bodies must
