@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use jishi_data::image::{ImageCorpus, OwnedPicture, Pictures};
 use jishi_data::write::Values;
 use jishi_recipe::{Channels, TaskName};
-use jishi_tasks::vision::making::grid;
+use jishi_tasks::vision::making::square;
 use jishi_train::TrainError;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::predict::{Predictor, columns};
@@ -104,8 +104,7 @@ impl Loaded {
             (Self::Makes(model), Input::Seed { seed, count, grid: one }) => {
                 let made = model.make(*seed, *count)?;
                 if *one {
-                    let columns = (*count as f64).sqrt().ceil() as usize;
-                    return Ok(Told::Files(vec![raster(grid(&made, columns).view()).to_png()]));
+                    return Ok(Told::Files(vec![raster(square(&made).view()).to_png()]));
                 }
                 Ok(Told::Files(made.iter().map(|picture| raster(picture.view()).to_png()).collect()))
             }

@@ -43,7 +43,7 @@ impl KvCache {
     /// Bytes of a page of a cache.
     #[must_use]
     pub fn page_bytes(heads: usize, head_dim: usize, half: bool) -> usize {
-        heads * Page::lines(head_dim, half).iter().sum::<usize>() * size_of::<Line>()
+        heads * Page::bytes(head_dim, half)
     }
 
     /// A head, to put positions into.
@@ -114,6 +114,10 @@ impl Page {
         [steps(head_dim), head_dim.div_ceil(PANEL) * steps(PAGE)]
     }
 
+    fn bytes(head_dim: usize, half: bool) -> usize {
+        Self::lines(head_dim, half).iter().sum::<usize>() * size_of::<Line>()
+    }
+
     fn new(head_dim: usize, half: bool) -> Self {
         let [keys, values] = Self::lines(head_dim, half).map(|n| vec![Line([0; PANEL]); n]);
         Self { keys, values }
@@ -122,7 +126,7 @@ impl Page {
 
 impl HeadCache {
     fn bytes(&self) -> usize {
-        self.pages.iter().map(|p| size_of_val(&p.keys[..]) + size_of_val(&p.values[..])).sum()
+        self.pages.len() * Page::bytes(self.head_dim, self.half)
     }
 
     fn fork(&self, positions: usize) -> Self {

@@ -20,8 +20,6 @@ const MOST: usize = 3;
 const IDLE: Duration = Duration::from_secs(600);
 /// Between two looks for such models.
 const LOOK: Duration = Duration::from_secs(30);
-/// Images that are made at once at most.
-pub const MOST_IMAGES: usize = 256;
 
 struct Entry {
     version: String,

@@ -10,7 +10,6 @@ use super::asked::{Asked, Reply};
 use super::page::Cx;
 use super::runs::Seen;
 use super::text::T;
-use super::tried::MOST_IMAGES;
 use super::try_it::{Outcome, field_of};
 use super::{Studio, try_it};
 use crate::batching::{Columns, Told};
@@ -64,7 +63,8 @@ pub async fn picture(studio: &Arc<Studio>, asked: &Asked) -> Option<Reply> {
     }
     let number =
         |key: &str, default: u64| asked.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(default);
-    let (seed, count) = (number("seed", 42), number("count", 64).clamp(1, MOST_IMAGES as u64) as usize);
+    let most = studio.shared.limits.images;
+    let (seed, count) = (number("seed", 42), number("count", 64).clamp(1, most as u64) as usize);
     let made = async {
         let model = target(studio, first, name).await?;
         let Kind::Predicts { batcher, form: Form::Seeds, .. } = &model.kind else {

@@ -16,7 +16,6 @@ use super::html::{Html, Tag, a, div, encoded, span, tag};
 use super::page::{Cx, scroll};
 use super::runs::{Seen, State};
 use super::text::T;
-use super::tried::MOST_IMAGES;
 use crate::batching::Columns;
 use crate::error::ApiError;
 use crate::model::Kind;
@@ -454,7 +453,7 @@ fn seeds(cx: &Cx<'_>, link: &str) -> Html {
             "count",
             T::HowMany,
             &count,
-            MOST_IMAGES.to_string(),
+            cx.studio.shared.limits.images.to_string(),
         )))
         .add(div("actions").add(tag("button").attr("type", "submit").class("primary").add(cx.t(T::Make))));
     let made = cx.asked.get("seed").is_some().then(|| {

@@ -126,6 +126,12 @@ fn along(a: &[f32], b: &[f32], share: f32) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| from * a + to * b).collect()
 }
 
+/// Pictures of one size in a grid with as many rows as columns, or one row less.
+#[must_use]
+pub fn square(pictures: &[OwnedPicture]) -> OwnedPicture {
+    grid(pictures, (pictures.len() as f64).sqrt().ceil() as usize)
+}
+
 /// Pictures of one size side by side, `columns` in a row.
 #[must_use]
 pub fn grid(pictures: &[OwnedPicture], columns: usize) -> OwnedPicture {

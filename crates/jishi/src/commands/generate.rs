@@ -12,7 +12,7 @@ use jishi_models::generate::constraint::Grammar;
 use jishi_models::generate::{Generated, LogProbability};
 use jishi_recipe::{Problem, TaskName};
 use jishi_tasks::language::translation::Search;
-use jishi_tasks::vision::making::grid;
+use jishi_tasks::vision::making::square;
 use jishi_train::job::evaluate::task_of;
 use jishi_train::job::language::TextPredictor;
 use jishi_train::job::language::generate::{Request, TextGenerator};
@@ -111,8 +111,7 @@ fn images(args: &GenerateArgs, json: bool, dir: &Path) -> Result<(), CliError> {
     let pictures = model.make(args.seed, count)?;
     let png = |picture: &OwnedPicture| raster(picture.view()).to_png();
     if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-        let columns = (count as f64).sqrt().ceil() as usize;
-        jishi_runs::atomic::write_real(output, &png(&grid(&pictures, columns)))?;
+        jishi_runs::atomic::write_real(output, &png(&square(&pictures)))?;
     } else {
         std::fs::create_dir_all(output)
             .map_err(|e| CliError::bad(Problem::new(format!("can't make this folder: {e}")).file(output)))?;

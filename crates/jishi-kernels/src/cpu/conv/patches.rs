@@ -270,29 +270,21 @@ multiversion! {
     fn copy_runs(data: &[f32], places: &[usize], run: usize, width: usize, out: &mut [f32]) {
         // Runs as wide as a tile are a few vectors; a run of any length is a call.
         match run {
-            6 => return copy_runs_of::<6>(data, places, width, out),
-            16 => return copy_runs_of::<16>(data, places, width, out),
-            _ => {}
-        }
-        for (i, place) in places.iter().enumerate() {
-            let out = &mut out[i * width..][..run];
-            if *place == OUTSIDE {
-                out.fill(0.0);
-            } else {
-                out.copy_from_slice(&data[*place..][..run]);
-            }
+            6 => copy_runs_of(data, places, 6, width, out),
+            16 => copy_runs_of(data, places, 16, width, out),
+            _ => copy_runs_of(data, places, run, width, out),
         }
     }
 }
 
 #[inline(always)]
-fn copy_runs_of<const RUN: usize>(data: &[f32], places: &[usize], width: usize, out: &mut [f32]) {
+fn copy_runs_of(data: &[f32], places: &[usize], run: usize, width: usize, out: &mut [f32]) {
     for (i, place) in places.iter().enumerate() {
-        let out = &mut out[i * width..][..RUN];
+        let out = &mut out[i * width..][..run];
         if *place == OUTSIDE {
             out.fill(0.0);
         } else {
-            out.copy_from_slice(&data[*place..][..RUN]);
+            out.copy_from_slice(&data[*place..][..run]);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use jishi_data::text::labels::Labels;
 use jishi_hub::onnx::{self, Attribute, Dim, Graph, Kind};
+use jishi_kernels::Activation;
 use jishi_models::detection::{Backbone, Output, SsdConfig, YoloConfig, ssd, yolo};
 use jishi_models::{Context, Detector, DetectorConfig, NamedTensor, export_weights};
 use jishi_recipe::Problem;
@@ -143,8 +144,7 @@ impl Builder<'_> {
     /// A convolution, its norm and SiLU.
     fn smooth(&mut self, x: &str, name: &str) -> Result<String, Problem> {
         let x = self.before_relu(x, name, 1)?;
-        let gate = self.one("Sigmoid", &x);
-        Ok(self.two("Mul", &gate, &x))
+        Ok(self.activated(Activation::Silu, &x))
     }
 
     fn before_relu(&mut self, x: &str, name: &str, stride: usize) -> Result<String, Problem> {
