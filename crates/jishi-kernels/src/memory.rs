@@ -73,6 +73,28 @@ pub fn as_words(values: &mut [f32]) -> &mut [u32] {
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u32>(), values.len()) }
 }
 
+/// The same values as words, to read.
+#[must_use]
+pub fn words_of(values: &[f32]) -> &[u32] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u32>(), values.len()) }
+}
+
+/// Asks for the line of value `at`, if there is one, to be in a core's cache soon.
+#[inline(always)]
+pub fn prefetch<T>(data: &[T], at: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if let Some(value) = data.get(at) {
+        // SAFETY: an instruction of every processor of this kind, that reads nothing.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (data, at);
+}
+
 /// A global allocator that keeps freed blocks of 64 KiB and more for the next request of about the same size.
 ///
 /// Smaller requests go to the system's allocator. Sizes are rounded up to an eighth of their power of two, so

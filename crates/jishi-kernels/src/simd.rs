@@ -101,9 +101,8 @@ pub fn sum_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
         }
         base += LANES;
     }
-    let mut rest = 0.0;
-    for i in whole..n {
-        rest += f(i);
+    for (lane, p) in partial.iter_mut().enumerate().take(n - whole) {
+        *p += f(whole + lane);
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -112,7 +111,29 @@ pub fn sum_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
         }
         width /= 2;
     }
-    partial[0] + rest
+    partial[0]
+}
+
+/// The largest of the values that are numbers; minus infinity where there are none.
+#[inline(always)]
+#[must_use]
+pub fn largest(values: &[f32]) -> f32 {
+    let mut partial = [f32::NEG_INFINITY; LANES];
+    for chunk in values.chunks(LANES) {
+        for (m, v) in partial.iter_mut().zip(chunk) {
+            *m = if *v > *m { *v } else { *m };
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            if partial[lane + width] > partial[lane] {
+                partial[lane] = partial[lane + width];
+            }
+        }
+        width /= 2;
+    }
+    partial[0]
 }
 
 /// Declares a kernel that is compiled once for each [`Level`]: the function takes the level first. In the body,

@@ -12,7 +12,7 @@ use super::gemm::{
 use crate::math::exp;
 use crate::memory::{as_f32, buffer, with_scratch};
 use crate::multiversion;
-use crate::simd::{LANES, Level, sum_by};
+use crate::simd::{Level, largest, sum_by};
 use crate::threads::{SharedMut, parallel};
 
 /// Sizes of an attention.
@@ -292,14 +292,7 @@ multiversion! {
                     *v *= factor;
                 }
             }
-            let mut lanes = [f32::NEG_INFINITY; LANES];
-            let mut chunks = row.chunks_exact(LANES);
-            for chunk in &mut chunks {
-                for (m, v) in lanes.iter_mut().zip(chunk) {
-                    *m = if *v > *m { *v } else { *m };
-                }
-            }
-            let maximum = lanes.iter().chain(chunks.remainder()).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let maximum = largest(row);
             if maximum == f32::NEG_INFINITY && !row.iter().any(|v| v.is_nan()) {
                 row.fill(0.0);
                 (*log, *scale) = (f32::INFINITY, 0.0);

@@ -5,7 +5,7 @@ use super::linear::Matrix;
 use crate::math::exp;
 use crate::memory::{buffer, with_scratch_f32};
 use crate::multiversion;
-use crate::simd::{LANES, Level, sum_by};
+use crate::simd::{Level, largest, sum_by};
 use crate::threads::{SharedMut, parallel};
 
 /// What counts and how.
@@ -188,14 +188,7 @@ multiversion! {
             }
             let hit = row[*target as usize];
             let mean = if smoothing > 0.0 { sum_by(classes, |i| row[i]) / classes as f32 } else { 0.0 };
-            let mut lanes = [f32::NEG_INFINITY; LANES];
-            let mut chunks = row.chunks_exact(LANES);
-            for chunk in &mut chunks {
-                for (m, v) in lanes.iter_mut().zip(chunk) {
-                    *m = if *v > *m { *v } else { *m };
-                }
-            }
-            let maximum = lanes.iter().chain(chunks.remainder()).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let maximum = largest(row);
             for v in row.iter_mut() {
                 *v = exp::<FMA>(*v - maximum);
             }

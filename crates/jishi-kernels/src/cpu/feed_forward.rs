@@ -5,10 +5,11 @@
 
 use super::activation::{Activation, for_each_activation};
 use super::gemm::{
-    Packed, Precision, Sink, Source, Strided, Value, gather, gemm_packed, pack_columns, packed_words,
+    Change, Packed, Part, Precision, Sink, Source, Store, Strided, Value, gemm_packed, pack_columns,
+    packed_words,
 };
 use super::linear::{Gradients, Kept, KeptMut, Lanes, Matrix, column_sums, weight_gradient};
-use crate::memory::{as_f32, buffer, with_scratch, with_scratch_f32};
+use crate::memory::{buffer, prefetch, with_scratch, with_scratch_f32};
 use crate::multiversion;
 use crate::simd::Level;
 use crate::threads::{SharedMut, parallel};
@@ -130,32 +131,32 @@ struct Hidden<'a> {
 
 impl Sink for Hidden<'_> {
     #[inline(always)]
-    unsafe fn take<const FMA: bool>(
+    unsafe fn take<const FMA: bool, const W: usize>(
         &self,
         row: usize,
         column: usize,
-        values: &[f32],
+        mut part: Part<'_, W>,
         first: bool,
         last: bool,
     ) {
-        let n = values.len();
+        let place = row * self.columns + column;
         // SAFETY: places are disjoint by this function's contract.
-        let h = unsafe { self.h.slice(row * self.columns + column, n) };
-        gather(h, values, first);
-        if !last {
-            return;
+        let out = unsafe { self.h.slice(place, part.count) };
+        if !first {
+            part.add(out);
         }
-        for (h, b) in h.iter_mut().zip(&self.bias[column..column + n]) {
-            *h += b;
+        if last {
+            part.add(&self.bias[column..]);
+            if let Some((z, from)) = self.z {
+                // SAFETY: rows of different tasks do not overlap, nor do places of one.
+                unsafe { z.put(from * self.columns + place, &part) };
+            }
+            let activation = self.activation;
+            for_each_activation!(activation, |a| for v in part.values.iter_mut() {
+                *v = a.value::<FMA>(*v);
+            });
         }
-        if let Some((z, from)) = self.z {
-            // SAFETY: rows of different tasks do not overlap, nor do places of one.
-            unsafe { z.set((from + row) * self.columns + column, h) };
-        }
-        let activation = self.activation;
-        for_each_activation!(activation, |a| for h in h.iter_mut() {
-            *h = a.value::<FMA>(*h);
-        });
+        part.write(out);
     }
 }
 
@@ -170,24 +171,30 @@ struct Output<'a> {
 
 impl Sink for Output<'_> {
     #[inline(always)]
-    unsafe fn take<const FMA: bool>(
+    unsafe fn take<const FMA: bool, const W: usize>(
         &self,
         row: usize,
         column: usize,
-        values: &[f32],
+        mut part: Part<'_, W>,
         first: bool,
         last: bool,
     ) {
-        let (at, n) = ((self.row + row) * self.columns + column, values.len());
+        let at = (self.row + row) * self.columns + column;
         // SAFETY: rows of different tasks do not overlap, nor do places of one.
-        let y = unsafe { self.y.slice(at, n) };
-        gather(y, values, first);
-        if last {
-            let (bias, residual) = (&self.bias[column..column + n], &self.residual[at..at + n]);
-            for ((y, b), r) in y.iter_mut().zip(bias).zip(residual) {
-                *y += b + r;
-            }
+        let out = unsafe { self.y.slice(at, part.count) };
+        if !first {
+            part.add(out);
         }
+        if last {
+            part.add(&self.bias[column..]);
+            part.add(&self.residual[at..]);
+        }
+        part.write(out);
+    }
+
+    #[inline(always)]
+    fn expect(&self, row: usize, column: usize) {
+        prefetch(self.residual, (self.row + row) * self.columns + column);
     }
 }
 
@@ -220,8 +227,7 @@ pub fn backward(
             packed(level, precision, [width, hidden], &Strided::rows(w1, hidden), |w1| {
                 parallel(tasks, |task| {
                     let (row, count) = (task * most, most.min(rows - task * most));
-                    with_scratch(count * (hidden + width), |words| {
-                        let (block, rows) = as_f32(words).split_at_mut(count * hidden);
+                    with_scratch_f32(count * hidden, |block| {
                         let z = z.part(row * hidden..(row + count) * hidden);
                         let a = Strided::rows(&dy[row * width..], width);
                         let sink = Slopes { dz: SharedMut::new(block), z, activation, columns: hidden };
@@ -232,11 +238,17 @@ pub fn backward(
                         let set = |at: usize, values: &[f32]| unsafe { kept.set(row * hidden + at, values) };
                         add_and_keep(level, block, sums, set);
                         if let Some(dx) = &dx {
-                            let sink = super::gemm::Store::new(rows, width);
-                            let a = Strided::rows(block, hidden);
-                            gemm_packed(level, precision, [count, width, hidden], &a, w1, &sink);
                             // SAFETY: as above.
-                            unsafe { dx.slice(row * width, count * width) }.copy_from_slice(rows);
+                            let rows = unsafe { dx.slice(row * width, count * width) };
+                            let a = Strided::rows(block, hidden);
+                            gemm_packed(
+                                level,
+                                precision,
+                                [count, width, hidden],
+                                &a,
+                                w1,
+                                &Store::new(rows, width),
+                            );
                         }
                     });
                 });
@@ -266,37 +278,52 @@ struct Slopes<'a> {
     columns: usize,
 }
 
+/// Times the slope of an activation.
+struct Slope<const FMA: bool>(Activation);
+
+impl<const FMA: bool, T: Value> Change<f32, T> for Slope<FMA> {
+    #[inline(always)]
+    fn change(&self, value: &mut f32, other: T) {
+        *value *= self.0.slope::<FMA>(other.widen());
+    }
+}
+
 impl Sink for Slopes<'_> {
     #[inline(always)]
-    unsafe fn take<const FMA: bool>(
+    unsafe fn take<const FMA: bool, const W: usize>(
         &self,
         row: usize,
         column: usize,
-        values: &[f32],
+        mut part: Part<'_, W>,
         first: bool,
         last: bool,
     ) {
-        let (at, n) = (row * self.columns + column, values.len());
+        let at = row * self.columns + column;
         // SAFETY: places are disjoint by this function's contract.
-        let dz = unsafe { self.dz.slice(at, n) };
-        gather(dz, values, first);
-        if !last {
-            return;
+        let out = unsafe { self.dz.slice(at, part.count) };
+        if !first {
+            part.add(out);
         }
-        let activation = self.activation;
+        if last {
+            let activation = self.activation;
+            match self.z {
+                Matrix::F32(z) => {
+                    for_each_activation!(activation, |a| part.with(&z[at..], Slope::<FMA>(a)));
+                }
+                Matrix::Bf16(z) => {
+                    for_each_activation!(activation, |a| part.with(&z[at..], Slope::<FMA>(a)));
+                }
+            }
+        }
+        part.write(out);
+    }
+
+    #[inline(always)]
+    fn expect(&self, row: usize, column: usize) {
+        let at = row * self.columns + column;
         match self.z {
-            Matrix::F32(z) => {
-                let z = &z[at..at + n];
-                for_each_activation!(activation, |a| for (d, z) in dz.iter_mut().zip(z) {
-                    *d *= a.slope::<FMA>(*z);
-                });
-            }
-            Matrix::Bf16(z) => {
-                let z = &z[at..at + n];
-                for_each_activation!(activation, |a| for (d, z) in dz.iter_mut().zip(z) {
-                    *d *= a.slope::<FMA>(z.widen());
-                });
-            }
+            Matrix::F32(z) => prefetch(z, at),
+            Matrix::Bf16(z) => prefetch(z, at),
         }
     }
 }

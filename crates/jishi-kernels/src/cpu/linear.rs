@@ -6,8 +6,10 @@
 use half::bf16;
 
 use super::activation::{Activation, for_each_activation};
-use super::gemm::{Precision, Sink, Source, Store, Strided, Value, gather, gemm, round_bits, round_to_bf16};
-use crate::memory::buffer;
+use super::gemm::{
+    Left, Part, Precision, Sink, Source, Store, Strided, Value, gemm, round_bits, round_to_bf16,
+};
+use crate::memory::{buffer, prefetch};
 use crate::multiversion;
 use crate::simd::Level;
 use crate::threads::{SharedMut, parallel};
@@ -71,6 +73,13 @@ pub enum Lanes<'a> {
 impl Source for Lanes<'_> {
     fn is_bf16(&self) -> bool {
         matches!(self, Self::Bf16(_))
+    }
+
+    fn in_place(&self, lane: usize, from: usize) -> Option<Left<'_>> {
+        match self {
+            Self::F32(x) => x.in_place(lane, from),
+            Self::Bf16(_) => None,
+        }
     }
 
     fn pack(
@@ -184,40 +193,61 @@ impl<'a> KeptMut<'a> {
     }
 }
 
+impl KeptMut<'_> {
+    /// Writes a part of a row to place `at`.
+    ///
+    /// # Safety
+    /// Places of different calls are disjoint.
+    #[inline(always)]
+    pub(super) unsafe fn put<const W: usize>(&self, at: usize, part: &Part<'_, W>) {
+        match self {
+            // SAFETY: disjoint by this function's contract.
+            Self::F32(z) => part.write(unsafe { z.slice(at, part.count) }),
+            // SAFETY: as above.
+            Self::Bf16(z) => part.round(unsafe { z.slice(at, part.count) }),
+        }
+    }
+}
+
 impl Sink for Finish<'_> {
     #[inline(always)]
-    unsafe fn take<const FMA: bool>(
+    unsafe fn take<const FMA: bool, const W: usize>(
         &self,
         row: usize,
         column: usize,
-        values: &[f32],
+        mut part: Part<'_, W>,
         first: bool,
         last: bool,
     ) {
-        let (at, n) = (row * self.columns + column, values.len());
+        let at = row * self.columns + column;
         // SAFETY: places are disjoint by this function's contract.
-        let y = unsafe { self.y.slice(at, n) };
-        gather(y, values, first);
-        if !last {
-            return;
+        let out = unsafe { self.y.slice(at, part.count) };
+        if !first {
+            part.add(out);
         }
-        if let Some(bias) = self.epilogue.bias {
-            for (y, b) in y.iter_mut().zip(&bias[column..column + n]) {
-                *y += b;
+        if last {
+            if let Some(bias) = self.epilogue.bias {
+                part.add(&bias[column..]);
+            }
+            if let Some(z) = &self.z {
+                // SAFETY: as above.
+                unsafe { z.put(at, &part) };
+            }
+            let activation = self.epilogue.activation;
+            for_each_activation!(activation, |a| for v in part.values.iter_mut() {
+                *v = a.value::<FMA>(*v);
+            });
+            if let Some(residual) = self.epilogue.residual {
+                part.add(&residual[at..]);
             }
         }
-        if let Some(z) = &self.z {
-            // SAFETY: as above.
-            unsafe { z.set(at, y) };
-        }
-        let activation = self.epilogue.activation;
-        for_each_activation!(activation, |a| for y in y.iter_mut() {
-            *y = a.value::<FMA>(*y);
-        });
+        part.write(out);
+    }
+
+    #[inline(always)]
+    fn expect(&self, row: usize, column: usize) {
         if let Some(residual) = self.epilogue.residual {
-            for (y, r) in y.iter_mut().zip(&residual[at..at + n]) {
-                *y += r;
-            }
+            prefetch(residual, row * self.columns + column);
         }
     }
 }

@@ -14,7 +14,7 @@ mod winograd;
 
 use patches::{Patches, Turned};
 
-use super::gemm::{Precision, Sink, Store, Strided, gemm};
+use super::gemm::{Part, Precision, Sink, Store, Strided, gemm};
 use crate::memory::buffer;
 use crate::simd::Level;
 use crate::threads::{SharedMut, parallel, parallel_chunks};
@@ -403,7 +403,14 @@ impl<'a> Rows<'a> {
 
 impl Sink for Rows<'_> {
     #[inline(always)]
-    unsafe fn take<const FMA: bool>(&self, row: usize, column: usize, values: &[f32], first: bool, _: bool) {
+    unsafe fn take<const FMA: bool, const W: usize>(
+        &self,
+        row: usize,
+        column: usize,
+        mut part: Part<'_, W>,
+        first: bool,
+        _: bool,
+    ) {
         let pixel = match &self.spread {
             None => row,
             Some(Spread { grid, size, first, stride }) => {
@@ -414,19 +421,12 @@ impl Sink for Rows<'_> {
         };
         let column = self.start + column;
         // SAFETY: places are disjoint by this function's contract, and so are groups and phases.
-        let out = unsafe { self.out.slice(pixel * self.channels + column, values.len()) };
-        match (first, self.bias) {
-            (true, None) => out.copy_from_slice(values),
-            (true, Some(bias)) => {
-                for ((o, v), b) in out.iter_mut().zip(values).zip(&bias[column..][..values.len()]) {
-                    *o = v + b;
-                }
-            }
-            (false, _) => {
-                for (o, v) in out.iter_mut().zip(values) {
-                    *o += v;
-                }
-            }
+        let out = unsafe { self.out.slice(pixel * self.channels + column, part.count) };
+        if !first {
+            part.add(out);
+        } else if let Some(bias) = self.bias {
+            part.add(&bias[column..]);
         }
+        part.write(out);
     }
 }

@@ -20,7 +20,7 @@ use half::bf16;
 
 pub(super) use pack::pack_then_pair;
 pub(crate) use pack::round_bits;
-pub use pack::{Shifted, Source, Strided, Value};
+pub use pack::{Left, Shifted, Source, Strided, Value};
 use tile::Tile;
 
 use crate::memory::with_scratch;
@@ -40,29 +40,116 @@ pub enum Precision {
 
 /// Takes the rows of finished tiles.
 pub trait Sink: Sync {
-    /// Takes `values` of row `row`, columns from `column` on. `first` says that this is the first slice of k, so that
+    /// Takes a part of row `row`, columns from `column` on. `first` says that this is the first slice of k, so that
     /// there is nothing to add to; `last` that the sum is complete.
     ///
     /// # Safety
     /// Called once for each place and slice, slices in order, places of different calls disjoint.
-    unsafe fn take<const FMA: bool>(
+    unsafe fn take<const FMA: bool, const W: usize>(
         &self,
         row: usize,
         column: usize,
-        values: &[f32],
+        part: Part<'_, W>,
         first: bool,
         last: bool,
     );
+
+    /// Asks for what [`take`](Self::take) will read at this place: a tile's rows are too far from each other for the processor to
+    /// foresee.
+    #[inline(always)]
+    fn expect(&self, _row: usize, _column: usize) {}
 }
 
-/// The sum of a product's slices: the first is set, the others are added.
+/// A tile's part of a row of a product. Sinks change the values where they are, in a core's nearest cache: the compiler makes
+/// vectors of loops over memory, but cuts an array of this length that is moved about into single numbers.
+#[derive(Debug)]
+pub struct Part<'a, const W: usize> {
+    /// The product's values; those beyond `count` mean nothing.
+    pub values: &'a mut [f32; W],
+    /// How many there are.
+    pub count: usize,
+}
+
+impl<const W: usize> Part<'_, W> {
+    /// Changes each value by that at the same place of another matrix.
+    #[inline(always)]
+    pub fn with<T: Value>(&mut self, others: &[T], change: impl Change<f32, T>) {
+        change_each::<W, _, _>(self.count, self.values, others, change);
+    }
+
+    /// Adds the values at the same places of another matrix.
+    #[inline(always)]
+    pub fn add(&mut self, others: &[f32]) {
+        self.with(others, Add);
+    }
+
+    /// Writes the values to these places of a matrix.
+    #[inline(always)]
+    pub fn write(&self, to: &mut [f32]) {
+        change_each::<W, _, _>(self.count, to, self.values, Set);
+    }
+
+    /// Writes the rounded values to these places of a matrix.
+    #[inline(always)]
+    pub fn round(&self, to: &mut [bf16]) {
+        change_each::<W, _, _>(self.count, to, self.values, Set);
+    }
+}
+
+/// How a number changes by another. (Not a closure: only of a function can be said that it is always inlined, and where it
+/// is not, it has none of the vector instructions of its caller.)
+pub trait Change<A, B> {
+    /// Changes `value` by `other`.
+    fn change(&self, value: &mut A, other: B);
+}
+
+struct Add;
+
+impl Change<f32, f32> for Add {
+    #[inline(always)]
+    fn change(&self, value: &mut f32, other: f32) {
+        *value += other;
+    }
+}
+
+struct Set;
+
+impl Change<f32, f32> for Set {
+    #[inline(always)]
+    fn change(&self, value: &mut f32, other: f32) {
+        *value = other;
+    }
+}
+
+impl Change<bf16, f32> for Set {
+    #[inline(always)]
+    fn change(&self, value: &mut bf16, other: f32) {
+        *value = bf16::from_bits(round_bits(other) as u16);
+    }
+}
+
+/// Changes the first `count` numbers, at most `W` and fewer than 64. What is not `W` is cut into pieces whose lengths are powers of
+/// two: each is a few instructions, where a rest of any length is a call or a loop.
 #[inline(always)]
-pub(crate) fn gather(sums: &mut [f32], values: &[f32], first: bool) {
-    if first {
-        sums.copy_from_slice(values);
-    } else {
-        for (s, v) in sums.iter_mut().zip(values) {
-            *s += v;
+fn change_each<const W: usize, A, B: Copy>(
+    count: usize,
+    values: &mut [A],
+    others: &[B],
+    change: impl Change<A, B>,
+) {
+    if count == W {
+        for (value, other) in values[..W].iter_mut().zip(&others[..W]) {
+            change.change(value, *other);
+        }
+        return;
+    }
+    let mut at = 0;
+    for len in [32, 16, 8, 4, 2, 1] {
+        if count & len != 0 {
+            for (value, other) in values[at..at + len].iter_mut().zip(&others[at..at + len]) {
+                change.change(value, *other);
+            }
+            at += len;
         }
     }
 }
@@ -89,10 +176,20 @@ impl<'a> Store<'a> {
 
 impl Sink for Store<'_> {
     #[inline(always)]
-    unsafe fn take<const FMA: bool>(&self, row: usize, column: usize, values: &[f32], first: bool, _: bool) {
+    unsafe fn take<const FMA: bool, const W: usize>(
+        &self,
+        row: usize,
+        column: usize,
+        mut part: Part<'_, W>,
+        first: bool,
+        _: bool,
+    ) {
         // SAFETY: places are disjoint by this function's contract.
-        let out = unsafe { self.out.slice(row * self.stride + column, values.len()) };
-        gather(out, values, first && !self.add);
+        let out = unsafe { self.out.slice(row * self.stride + column, part.count) };
+        if !first || self.add {
+            part.add(out);
+        }
+        part.write(out);
     }
 }
 
@@ -122,10 +219,10 @@ pub fn gemm(
     };
     let tile = Tile::of(level, precision);
     if k == 0 {
-        for row in 0..m {
-            let zeros = vec![0.0; n];
+        for (row, column) in (0..m).flat_map(|row| (0..n).step_by(16).map(move |column| (row, column))) {
+            let part = Part { values: &mut [0.0; 16], count: 16.min(n - column) };
             // SAFETY: each place is given once.
-            unsafe { sink.take::<false>(row, 0, &zeros, true, true) };
+            unsafe { sink.take::<false, 16>(row, column, part, true, true) };
         }
         return;
     }
@@ -171,20 +268,25 @@ pub fn gemm(
                 let height_a = rows.min(m - row);
                 let tiles = height_a.div_ceil(tile.rows);
                 let tile_words = tile.words(height) * tile.rows;
-                with_scratch(tiles * tile_words, |packed_a| {
+                let in_place = tile.reads(a, row, from, panels);
+                with_scratch(if in_place.is_some() { 0 } else { tiles * tile_words }, |packed_a| {
                     for (i, out) in packed_a.chunks_exact_mut(tile_words).enumerate() {
                         let at = row + i * tile.rows;
                         tile.pack(level, a, at, tile.rows.min(m - at), tile.rows, from, height, out);
                     }
+                    let lanes = |i: usize| match in_place {
+                        Some(lanes) => lanes.skip(i * tile.rows),
+                        None => Left::packed(&packed_a[i * tile_words..][..tile_words], tile.rows),
+                    };
                     for panel in cut * panels_a_cut..((cut + 1) * panels_a_cut).min(panels) {
                         let b = &packed_b[panel * words..][..words];
                         let column = panel * tile.columns;
                         let width = tile.columns.min(n - column);
-                        for (i, a) in packed_a.chunks_exact(tile_words).enumerate() {
+                        for i in 0..tiles {
                             let at = row + i * tile.rows;
                             let place =
                                 Place { row: at, rows: tile.rows.min(m - at), column, width, first, last };
-                            multiply(level, &tile, a, b, &place, sink);
+                            multiply(level, &tile, lanes(i), b, &place, sink);
                         }
                     }
                 });
@@ -204,35 +306,40 @@ struct Place {
 }
 
 /// Multiplies two panels and gives the tile to the sink.
-fn multiply<S: Sink>(level: Level, tile: &Tile, a: &[u32], b: &[u32], place: &Place, sink: &S) {
+fn multiply<S: Sink>(level: Level, tile: &Tile, a: Left<'_>, b: &[u32], place: &Place, sink: &S) {
     let mut sums = tile::Sums::new();
-    deliver(level, tile.columns, tile.multiply(a, b, &mut sums), place, sink);
+    for r in 0..place.rows {
+        sink.expect(place.row + r, place.column);
+    }
+    deliver(level, tile.columns, tile.multiply(place.rows, a, b, &mut sums), place, sink);
 }
 
 multiversion! {
-    fn deliver<S: Sink>(columns: usize, sums: &[f32], place: &Place, sink: &S) {
-        // A row of a known length is a few vectors; else it is a loop whose rest is as long as the row.
-        if place.width == columns {
-            match columns {
-                16 => return whole_rows::<16, FMA, S>(sums, place, sink),
-                32 => return whole_rows::<32, FMA, S>(sums, place, sink),
-                _ => {}
-            }
-        }
-        for (r, row) in sums.chunks_exact(columns).take(place.rows).enumerate() {
-            // SAFETY: `gemm` calls this once a tile and slice, and tiles are disjoint.
-            unsafe {
-                sink.take::<FMA>(place.row + r, place.column, &row[..place.width], place.first, place.last);
-            }
+    fn deliver<S: Sink>(columns: usize, sums: &mut [f32], place: &Place, sink: &S) {
+        match columns {
+            16 => rows::<16, FMA, S>(sums, place, sink),
+            32 => rows::<32, FMA, S>(sums, place, sink),
+            _ => unreachable!("no tile has {columns} columns"),
         }
     }
 }
 
 #[inline(always)]
-fn whole_rows<const WIDTH: usize, const FMA: bool, S: Sink>(sums: &[f32], place: &Place, sink: &S) {
-    for (r, row) in sums.as_chunks::<WIDTH>().0.iter().take(place.rows).enumerate() {
-        // SAFETY: as in `deliver`.
-        unsafe { sink.take::<FMA>(place.row + r, place.column, row, place.first, place.last) };
+fn rows<const W: usize, const FMA: bool, S: Sink>(sums: &mut [f32], place: &Place, sink: &S) {
+    let rows = sums.as_chunks_mut::<W>().0.iter_mut().take(place.rows).enumerate();
+    // The same loop twice, so that one of them has whole rows.
+    if place.width == W {
+        for (r, values) in rows {
+            let part = Part { values, count: W };
+            // SAFETY: `gemm` calls this once a tile and slice, and tiles are disjoint.
+            unsafe { sink.take::<FMA, W>(place.row + r, place.column, part, place.first, place.last) };
+        }
+    } else {
+        for (r, values) in rows {
+            let part = Part { values, count: place.width };
+            // SAFETY: as above.
+            unsafe { sink.take::<FMA, W>(place.row + r, place.column, part, place.first, place.last) };
+        }
     }
 }
 
@@ -286,19 +393,24 @@ pub fn gemm_packed(
     let panel_words = tile.words(b.height) * tile.columns;
     let slices = tile.words(k).div_ceil(PACKED_SLICE).max(1);
     let slice = k.div_ceil(slices).next_multiple_of(2);
-    let tiles = m.div_ceil(tile.rows);
-    with_scratch(tiles * tile.words(slice) * tile.rows, |packed| {
+    let (tiles, panels) = (m.div_ceil(tile.rows), n.div_ceil(tile.columns));
+    let packs = tile.reads(a, 0, 0, panels).is_none();
+    with_scratch(if packs { tiles * tile.words(slice) * tile.rows } else { 0 }, |packed| {
         let mut from = 0;
         loop {
             let height = slice.min(k - from);
             let (first, last) = (from == 0, from + height == k);
             let (words, tile_words) = (tile.words(height) * tile.columns, tile.words(height) * tile.rows);
-            for i in 0..tiles {
+            let in_place = tile.reads(a, 0, from, panels);
+            for (i, out) in packed.chunks_exact_mut(tile_words.max(1)).enumerate().take(tiles) {
                 let row = i * tile.rows;
-                let out = &mut packed[i * tile_words..][..tile_words];
                 tile.pack(level, a, row, tile.rows.min(m - row), tile.rows, from, height, out);
             }
-            for panel in 0..n.div_ceil(tile.columns) {
+            let lanes = |i: usize| match in_place {
+                Some(lanes) => lanes.skip(i * tile.rows),
+                None => Left::packed(&packed[i * tile_words..][..tile_words], tile.rows),
+            };
+            for panel in 0..panels {
                 let column = panel * tile.columns;
                 let width = tile.columns.min(n - column);
                 let b =
@@ -306,7 +418,7 @@ pub fn gemm_packed(
                 for i in 0..tiles {
                     let row = i * tile.rows;
                     let place = Place { row, rows: tile.rows.min(m - row), column, width, first, last };
-                    multiply(level, &tile, &packed[i * tile_words..][..tile_words], b, &place, sink);
+                    multiply(level, &tile, lanes(i), b, &place, sink);
                 }
             }
             from += height;
@@ -370,7 +482,7 @@ pub fn round_to_bf16(level: Level, x: &[f32]) -> Vec<bf16> {
 multiversion! {
     fn round_slice(x: &[f32], out: &mut [bf16]) {
         for (x, o) in x.iter().zip(out) {
-            *o = bf16::from_bits(round_bits(*x) as u16);
+            Set.change(o, *x);
         }
     }
 }

@@ -4,7 +4,7 @@ use half::bf16;
 
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, wide};
-use crate::memory::{Number, as_words, with_scratch_f32};
+use crate::memory::{Number, as_words, prefetch, with_scratch_f32, words_of};
 use crate::multiversion;
 use crate::simd::Level;
 
@@ -15,6 +15,9 @@ pub trait Value: Number {
 
     /// Its value.
     fn widen(self) -> f32;
+
+    /// These values where they are `f32`.
+    fn as_f32(values: &[Self]) -> Option<&[f32]>;
 }
 
 impl Value for f32 {
@@ -24,6 +27,11 @@ impl Value for f32 {
     fn widen(self) -> f32 {
         self
     }
+
+    #[inline(always)]
+    fn as_f32(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
 }
 
 impl Value for bf16 {
@@ -32,6 +40,11 @@ impl Value for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
     }
 }
 
@@ -56,6 +69,11 @@ pub trait Source: Sync {
         false
     }
 
+    /// The lanes from `lane` on, from value `from` on, where they are `f32` in memory: they can be multiplied where they are.
+    fn in_place(&self, _lane: usize, _from: usize) -> Option<Left<'_>> {
+        None
+    }
+
     /// The same as pairs of bfloat16, `out[height / 2][width]`: the even value in the lower half of a word.
     #[allow(clippy::too_many_arguments)]
     fn pack_pairs(
@@ -69,6 +87,26 @@ pub trait Source: Sync {
         out: &mut [u32],
     ) {
         pack_then_pair(self, level, lane, lanes, width, from, height, out);
+    }
+}
+
+/// Lanes of A as a tile reads them: word `i` of lane `l` is `words[l · lane_stride + i · step]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Left<'a> {
+    pub(super) words: &'a [u32],
+    pub(super) lane_stride: usize,
+    pub(super) step: usize,
+}
+
+impl<'a> Left<'a> {
+    /// A panel of `rows` lanes.
+    pub(super) fn packed(words: &'a [u32], rows: usize) -> Self {
+        Self { words, lane_stride: 1, step: rows }
+    }
+
+    /// Without the first `lanes` lanes.
+    pub(super) fn skip(self, lanes: usize) -> Self {
+        Self { words: &self.words[lanes * self.lane_stride..], ..self }
     }
 }
 
@@ -121,6 +159,11 @@ impl<T: Value> Strided<'_, T> {
 impl<T: Value> Source for Strided<'_, T> {
     fn is_bf16(&self) -> bool {
         T::IS_BF16
+    }
+
+    fn in_place(&self, lane: usize, from: usize) -> Option<Left<'_>> {
+        let words = words_of(T::as_f32(self.from(lane, from))?);
+        Some(Left { words, lane_stride: self.lane_stride, step: self.step })
     }
 
     fn pack(
@@ -194,6 +237,10 @@ pub struct Shifted<S> {
 impl<S: Source> Source for Shifted<S> {
     fn is_bf16(&self) -> bool {
         self.source.is_bf16()
+    }
+
+    fn in_place(&self, lane: usize, from: usize) -> Option<Left<'_>> {
+        self.source.in_place(self.lanes + lane, from)
     }
 
     fn pack(
@@ -288,9 +335,13 @@ multiversion! {
     }
 }
 
+/// Rows that are asked for ahead: each is on another line, often on another page, where the processor foresees nothing.
+const AHEAD: usize = 8;
+
 #[inline(always)]
 fn copy_rows<const WIDTH: usize, T: Value>(data: &[T], step: usize, height: usize, out: &mut [f32]) {
     for (i, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().take(height).enumerate() {
+        prefetch(data, (i + AHEAD) * step);
         let row: &[T; WIDTH] = data[i * step..][..WIDTH].try_into().expect("a slice of this length");
         for (o, v) in out.iter_mut().zip(row) {
             *o = v.widen();

@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::Precision;
-use super::pack::{Source, round_bits};
+use super::pack::{Left, Source, round_bits};
 use crate::memory::as_f32;
 use crate::multiversion;
 use crate::simd::Level;
@@ -112,33 +112,77 @@ impl Tile {
         }
     }
 
-    /// `sums[rows][columns]` = the product of two panels of the same height.
+    /// Lanes of A that are multiplied where they are, without packing: where each is used by few panels of B.
+    pub fn reads<'s>(&self, a: &'s impl Source, lane: usize, from: usize, panels: usize) -> Option<Left<'s>> {
+        #[cfg(target_arch = "x86_64")]
+        if self.factors == Factors::F32 && matches!(self.kernel, Kernel::Avx2) {
+            return a
+                .in_place(lane, from)
+                .filter(|left| panels <= if left.step == 1 { ROWS_IN_PLACE } else { COLUMNS_IN_PLACE });
+        }
+        let _ = (a, lane, from, panels);
+        None
+    }
+
+    /// `sums[rows][columns]`, of which the first `rows` rows are set: the product of lanes of A and a panel of B.
     #[inline]
-    pub fn multiply<'s>(&self, a: &[u32], b: &[u32], sums: &'s mut Sums) -> &'s [f32] {
-        let height = a.len() / self.rows;
+    pub fn multiply<'s>(&self, rows: usize, a: Left<'_>, b: &[u32], sums: &'s mut Sums) -> &'s mut [f32] {
+        let height = b.len() / self.columns;
+        let end = |rows: usize| match height {
+            0 => 0,
+            _ => (rows - 1) * a.lane_stride + (height - 1) * a.step + 1,
+        };
+        let packed = a.lane_stride == 1 && a.step == self.rows;
         assert!(
-            a.len() == height * self.rows
-                && b.len() == height * self.columns
+            b.len() == height * self.columns
+                && (1..=self.rows).contains(&rows)
+                && end(rows) <= a.words.len()
                 && self.rows * self.columns <= sums.0.len(),
             "panels of different heights"
         );
-        let (a, b, out) = (a.as_ptr(), b.as_ptr(), sums.0.as_mut_ptr().cast::<f32>());
+        let (words, b, out) = (a.words.as_ptr(), b.as_ptr(), sums.0.as_mut_ptr().cast::<f32>());
+        let whole = || assert!(packed && end(self.rows) <= a.words.len(), "lanes that are not packed");
         // SAFETY: a tile of a kind is made only for a level that has its instructions; lengths were checked; each kernel
-        // writes all of the tile's sums.
+        // writes all of the rows that are given out.
         unsafe {
             match self.kernel {
-                Kernel::Plain => plain(height, a, b, out),
+                Kernel::Plain => {
+                    whole();
+                    plain(height, words, b, out);
+                }
                 #[cfg(target_arch = "x86_64")]
-                Kernel::Avx2 => avx2(height, a, b, out),
+                Kernel::Avx2 => {
+                    let kernel = match (a.lane_stride, a.step) {
+                        (1, 6) => avx2_kernel::<PANEL>(rows),
+                        (_, 1) => avx2_kernel::<ROWS>(rows),
+                        _ => avx2_kernel::<COLUMNS>(rows),
+                    };
+                    assert!(a.lane_stride == 1 || a.step == 1, "lanes that are neither rows nor columns");
+                    kernel(height, words.cast(), a.lane_stride.max(a.step), b.cast(), out);
+                }
                 #[cfg(target_arch = "x86_64")]
-                Kernel::Avx512 => avx512(height, a, b, out),
+                Kernel::Avx512 => {
+                    whole();
+                    avx512(height, words, b, out);
+                }
                 #[cfg(target_arch = "x86_64")]
-                Kernel::Avx512Bf16 => avx512_bf16(height, a, b, out),
+                Kernel::Avx512Bf16 => {
+                    whole();
+                    avx512_bf16(height, words, b, out);
+                }
             }
-            std::slice::from_raw_parts(out, self.rows * self.columns)
+            std::slice::from_raw_parts_mut(out, rows * self.columns)
         }
     }
 }
+
+/// Panels of B up to which lanes that are contiguous in themselves are read where they are. A panel of A is one stream that
+/// starts at a line; making it takes about as long as multiplying it with one panel of B.
+#[cfg(target_arch = "x86_64")]
+const ROWS_IN_PLACE: usize = 16;
+/// The same for lanes beside each other, of which every value comes from another line.
+#[cfg(target_arch = "x86_64")]
+const COLUMNS_IN_PLACE: usize = 2;
 
 multiversion! {
     /// Rounds to bfloat16, and stays `f32`.
@@ -169,22 +213,59 @@ unsafe fn plain(height: usize, a: *const u32, b: *const u32, out: *mut f32) {
     }
 }
 
-/// 6 × 16: twelve sums, two vectors of B, one value of A.
+/// How lanes of A lie in memory, so that a kernel has constants for what does not change: a panel of six,
+#[cfg(target_arch = "x86_64")]
+const PANEL: u8 = 0;
+/// lanes that are contiguous in themselves,
+#[cfg(target_arch = "x86_64")]
+const ROWS: u8 = 1;
+/// or beside each other.
+#[cfg(target_arch = "x86_64")]
+const COLUMNS: u8 = 2;
+
+#[cfg(target_arch = "x86_64")]
+type Avx2Kernel = unsafe fn(usize, *const f32, usize, *const f32, *mut f32);
+
+#[cfg(target_arch = "x86_64")]
+fn avx2_kernel<const LANES: u8>(rows: usize) -> Avx2Kernel {
+    match rows {
+        1 => avx2::<1, LANES>,
+        2 => avx2::<2, LANES>,
+        3 => avx2::<3, LANES>,
+        4 => avx2::<4, LANES>,
+        5 => avx2::<5, LANES>,
+        _ => avx2::<6, LANES>,
+    }
+}
+
+/// `R` × 16, up to 6 × 16: twelve sums, two vectors of B, one value of A.
 ///
 /// # Safety
-/// `a`, `b` and `out` point to `6 · height`, `16 · height` and `96` words.
+/// `stride` is from a lane of A to the next ([`ROWS`]) or from a value to the next ([`COLUMNS`]), and all of `R` lanes of `height`
+/// values can be read; `b` and `out` point to `16 · height` and `16 · R` values.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(height: usize, a: *const u32, b: *const u32, out: *mut f32) {
+unsafe fn avx2<const R: usize, const LANES: u8>(
+    height: usize,
+    a: *const f32,
+    stride: usize,
+    b: *const f32,
+    out: *mut f32,
+) {
     use std::arch::x86_64::*;
-    let (a, b) = (a.cast::<f32>(), b.cast::<f32>());
-    let mut sums = [[_mm256_setzero_ps(); 2]; 6];
+    let mut sums = [[_mm256_setzero_ps(); 2]; R];
+    let (lane_stride, step) = match LANES {
+        PANEL => (1, 6),
+        ROWS => (stride, 1),
+        _ => (1, stride),
+    };
     // SAFETY: every access is inside of the lengths that the caller promises.
     unsafe {
+        let lanes: [*const f32; R] = std::array::from_fn(|r| a.add(r * lane_stride));
         for i in 0..height {
             let (b0, b1) = (_mm256_loadu_ps(b.add(i * 16)), _mm256_loadu_ps(b.add(i * 16 + 8)));
-            for (r, sum) in sums.iter_mut().enumerate() {
-                let a = _mm256_broadcast_ss(&*a.add(i * 6 + r));
+            for (sum, lane) in sums.iter_mut().zip(lanes) {
+                let a = _mm256_broadcast_ss(&*lane.add(i * step));
                 sum[0] = _mm256_fmadd_ps(a, b0, sum[0]);
                 sum[1] = _mm256_fmadd_ps(a, b1, sum[1]);
             }
